@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: attack demo test test-stack test-browser lint bootstrap image weights lock clean \
+.PHONY: attack demo test test-speech test-stack test-browser lint bootstrap image weights lock clean \
         bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
         fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
 .DELETE_ON_ERROR:
@@ -16,7 +16,11 @@ demo: $(VENV)/installed
 
 # Two processes, each with its own servers, because a test waits for half of its time.
 test: $(VENV)/complete
-	$(BIN)/python -m pytest -m "not (slow or attack or stack or browser)" -n 2 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -m "not (slow or attack or stack or browser or speech)" -n 2 --dist loadfile --max-worker-restart 0
+
+# The real models of the suite `local`, asked about real speech.
+test-speech: $(VENV)/complete
+	$(BIN)/python -m pytest -m "speech and not slow"
 
 # Workers and servers as processes, their stops and kills, and the bootstrap of a Prefect server.
 test-stack: $(VENV)/complete

@@ -21,12 +21,12 @@ class CachedSuite:
     models use another file.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self._name, self._folder = name, folder
+    def __init__(self, name: str, folder: Path, *, threads: int | None = None) -> None:
+        self._name, self._folder, self._threads = name, folder, threads
 
     @cached_property
     def suite(self) -> Suite:
-        return load_suite(self._name)
+        return load_suite(self._name, threads=self._threads)
 
     @property
     def roles(self) -> SuiteRoles:

@@ -1,15 +1,15 @@
 """Measure how many injected faults the signals and the rules find in trusted clips, by language.
 
     python bench/calibration.py [--trusted FOLDER] [--suite local] [--first N] [--clip NAME] [--transcripts-only]
-        [--natural-only] [--all] [--by-language]
+        [--natural-only] [--all] [--by-language] [--threads N]
 
 Each clip of natural speech is scored unchanged, with harmless changes, and with each fault in turn
 (validation/calibration). espeak-ng makes synthetic speech from bench/sentences.toml. Of each language, the first
-sentence is scored with most faults, and the other sentences provide words for faulty transcripts.
+sentence is scored with most faults, and the other sentences with the faults of transcripts and labels.
 
 The script prints the share of faults that are found and the AUC, and writes the results by language to
 .local/truth.json. Answers of the models are cached in .local/truth/, so a run with other rules takes seconds. The
-column `held out` is measured on clips that were not used to choose the limits of `local-3`. The clips are few, and
+columns `held out` are measured on clips that were not used to choose limits. The clips are few, and
 cleaner than a corpus, so the confidence intervals are wide.
 """
 
@@ -23,11 +23,11 @@ from zlib import crc32
 
 from answer_cache import CachedSuite
 from synthetic_speech import speak_sentences
-from truth_report import describe_group, format_table, group_clips, group_languages
+from truth_report import describe_group, format_languages, format_table, group_clips, group_languages
 
-from validation.calibration.fault_injection import FAULTS, FaultyClip, find_missing_faults, inject_faults
+from validation.calibration.fault_injection import FAULTS, ClipVariant, find_missing_faults, inject_faults
 from validation.calibration.metrics import IndicatorReport, evaluate_clips, measure_indicators
-from validation.calibration.trusted_clips import TrustedClip, load_trusted
+from validation.calibration.trusted_clips import TrustedClip, load_trusted_clips
 from validation.local.sample_corpus import CLIPS
 
 OUT = Path(__file__).parents[1] / ".local"
@@ -41,7 +41,7 @@ TEXT_FAULTS = frozenset(
 SYNTHETIC_VARIANTS = frozenset(
     {
         "as it is", "noise at 20 dB", "music at 10 dB", "speaker at 10 dB", "flat clipping", "telephone band",
-        "last 40 % missing", "shift of 1 s",
+        "last 15 % missing", "last 40 % missing", "shift of 0.4 s", "shift of 1 s",
     }
 )  # fmt: skip
 """Variants with changed audio that are made of synthetic speech. Other changes depend little on the language."""
@@ -57,10 +57,11 @@ def main() -> None:
         "--transcripts-only", action="store_true", help="faults of transcripts and labels: a fifth of the time"
     )
     parser.add_argument("--natural-only", action="store_true", help="no synthetic speech")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each model; default: all cores")
     parser.add_argument("--all", action="store_true", help="print every indicator of each fault, not the best three")
     parser.add_argument("--by-language", action="store_true", help="print a table of the languages as well")
     options = parser.parse_args()
-    clips = load_trusted(options.trusted) + ([] if options.natural_only else speak_sentences())
+    clips = load_trusted_clips(options.trusted) + ([] if options.natural_only else speak_sentences())
     variants = plan_variants(clips, options.first)
     if options.clip:
         variants = [each for each in variants if each.original in options.clip]
@@ -68,7 +69,7 @@ def main() -> None:
         variants = [each for each in variants if each.fault in TEXT_FAULTS or each.variant == "as it is"]
     for fault in find_missing_faults(variants):
         print(f"not injected: {fault}; these clips do not allow it (see validation/calibration/fault_injection.py)")
-    scorer, began_s = CachedSuite(options.suite, OUT / "truth"), time.perf_counter()
+    scorer, began_s = CachedSuite(options.suite, OUT / "truth", threads=options.threads), time.perf_counter()
     evaluated = evaluate_clips(scorer, variants)
     rules = scorer.suite.rules
     print(
@@ -79,7 +80,7 @@ def main() -> None:
     languages = {group.name: describe_group(group, rules) for group in group_languages(evaluated) if group}
     print("\n".join(format_table(groups)))
     if options.by_language:
-        print("\n".join(["", *format_table(languages)]))
+        print("\n".join(["", *format_languages(languages)]))
     print_indicators(list(measure_indicators(evaluated, rules)), most=None if options.all else BEST)
     told = {"suite": options.suite, "rules": rules.version, "groups": groups, "languages": languages}
     OUT.mkdir(exist_ok=True)
@@ -87,7 +88,7 @@ def main() -> None:
     print(f"\nwritten to {OUT / 'truth.json'}")
 
 
-def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list[FaultyClip]:
+def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list[ClipVariant]:
     """Make the variants to score, of all clips or of at most ``most`` natural and ``most`` synthetic clips.
 
     Clips are chosen by the checksums of their names, so a larger number only adds clips.
@@ -100,9 +101,9 @@ def plan_variants(clips: Sequence[TrustedClip], most: int | None = None) -> list
     return [each for each in variants if each.original in chosen]
 
 
-def _is_planned(synthetic: FaultyClip) -> bool:
-    place = int(synthetic.original.rpartition("-")[2])
-    return place == 0 and (synthetic.fault in TEXT_FAULTS or synthetic.variant in SYNTHETIC_VARIANTS)
+def _is_planned(synthetic: ClipVariant) -> bool:
+    first = synthetic.original.endswith("-0")
+    return synthetic.fault in TEXT_FAULTS or synthetic.variant in (SYNTHETIC_VARIANTS if first else {"as it is"})
 
 
 def print_indicators(indicators: Sequence[IndicatorReport], *, most: int | None) -> None:

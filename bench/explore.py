@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from validation.analysis.explore.database import MEMORY_LIMIT, describe_numbers, judge
+from validation.analysis.explore.database import MEMORY_LIMIT, store_fired_rules, write_number_columns
 from validation.analysis.explore.queries import SegmentTable
 from validation.analysis.explore.sql import Filter
 from validation.scoring.rules_io import load_rules
@@ -38,7 +38,7 @@ def main() -> None:
             f"{options.rows:,} rows made in {time.perf_counter() - started:.0f} s, {path.stat().st_size / 1e9:.2f} GB"
         )
         started = time.perf_counter()
-        judge(path, rules)
+        store_fired_rules(path, rules)
         print(f"judged by {rules.version} in {time.perf_counter() - started:.1f} s")
         ask(SegmentTable(path, threads=THREADS), rules)
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
@@ -58,7 +58,7 @@ def make_table(path: Path, rules: Rules, rows: int) -> None:
             "'2026-01-0' || (1 + i % 9) AS day, ['hi', 'ta', 'te', 'bn', 'mr'][1 + i % 5] AS lang, "
             f"CAST(0 AS UBIGINT) AS fired, {made} FROM range({rows}) t(i)"
         )
-        describe_numbers(database)
+        write_number_columns(database)
         database.execute("CREATE TABLE judged_by (place INTEGER, rule TEXT)")
 
 

@@ -26,7 +26,7 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 from validation.ledger.queries import read_view
 from validation.ledger.seed import seed_videos
-from validation.local.demo import applied
+from validation.local.demo import replaced_environment
 from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
 from validation.local.stack import LocalStack, WorkerProcess
@@ -67,7 +67,7 @@ def main() -> None:
 def run_arm(limit: int, options: argparse.Namespace) -> Idleness:
     with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
         Path(folder).chmod(0o711)  # the account of Postgres must be able to read the folder
-        with LocalStack(Path(folder), report=lambda _: None) as stack, applied(stack.environment()):
+        with LocalStack(Path(folder), report=lambda _: None) as stack, replaced_environment(stack.environment()):
             return measure(stack, Path(folder), limit, options)
 
 

@@ -71,7 +71,7 @@ def require_alive(server: BaseProcess) -> None:
 
 
 def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
-    from validation.inference.__main__ import end
+    from validation.inference.__main__ import exit_at_once
     from validation.inference.__main__ import serve as serve_suite
     from validation.models.compiled import compile_layers
     from validation.models.suite import Suite
@@ -88,4 +88,4 @@ def serve(path: Path, device: str, tiny: bool, budget_s: float) -> None:
     )
     with Path(os.devnull).open("w") as discarded:
         serve_suite(suite, path, discarded)
-    end(0)
+    exit_at_once(0)

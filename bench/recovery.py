@@ -31,7 +31,7 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 from validation.ledger.queries import read_open_chunks
 from validation.ledger.seed import seed_videos
-from validation.local.demo import applied
+from validation.local.demo import replaced_environment
 from validation.local.prefect_client import PrefectClient
 from validation.local.process import poll_until
 from validation.local.stack import LocalStack, WorkerProcess
@@ -58,7 +58,7 @@ def main() -> None:
     for name, (inject, is_over) in arms.items():
         with tempfile.TemporaryDirectory(prefix="vfleet-bench-") as folder:
             Path(folder).chmod(0o711)  # the account of Postgres must be able to read the folder
-            with LocalStack(Path(folder), report=lambda _: None) as stack, applied(stack.environment()):
+            with LocalStack(Path(folder), report=lambda _: None) as stack, replaced_environment(stack.environment()):
                 results[name] = measure(stack, Path(folder), options.videos, inject, is_over)
         print(f"{name:>20} {results[name]:19.1f}", flush=True)
     OUT.mkdir(exist_ok=True)

@@ -47,7 +47,7 @@ from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.batching import pad_batch
 from validation.models.conformer.model import IndicConformer
 from validation.models.silero import SileroVad
-from validation.models.weights_folder import lock_folders, write_lock
+from validation.models.weights_folder import hash_weights_folders, write_lock
 from validation.settings import Settings
 from validation.storage.store import open_store
 
@@ -155,7 +155,7 @@ class MeteredEngine:
 def measure_conformer(weights: Path, speech: Sequence[Waveform], rounds: int) -> dict[str, dict[str, float]]:
     """Measure the CPU time of IndicConformer without its network, inside the engine and after the engine."""
     save_conformer(weights / "indicconformer-600m")
-    write_lock(weights / "weights.lock", lock_folders(weights))
+    write_lock(weights / "weights.lock", hash_weights_folders(weights))
     model = IndicConformer(threads=1, root=weights, device_config=DeviceConfig())
     engine = model._engine = MeteredEngine(model._engine)  # noqa: SLF001 - there is no public setter
     utterances = [Utterance(audio, make_text(n), "hi") for n, audio in enumerate(speech)]

@@ -254,12 +254,12 @@ def make_suite(weights: Path) -> Suite:
 
 
 def serve_suite(weights: Path, path: Path) -> None:
-    from validation.inference.__main__ import end, serve
+    from validation.inference.__main__ import exit_at_once, serve
 
     torch.set_num_threads(1)
     with Path(os.devnull).open("w") as discarded:
         serve(make_suite(weights), path, discarded)
-    end(0)
+    exit_at_once(0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from simulation.tiny_models.language_id import MmsSize, save_mms, save_voxlingua
 from validation.corpus.fetch import fetch_video
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import SAMPLE_RATE, Utterance, Video, Waveform
-from validation.models.weights_folder import lock_folders, write_lock
+from validation.models.weights_folder import hash_weights_folders, write_lock
 from validation.settings import Settings
 from validation.storage.store import open_store
 
@@ -47,7 +47,7 @@ def make_workload(folder: Path, videos: int) -> Workload:
     save_mms(weights / "mms-lid-256", MMS_SIZE)
     save_voxlingua(weights / "voxlingua107-ecapa", channels=VOXLINGUA_CHANNELS)
     save_conformer(weights / "indicconformer-600m", CONFORMER_SIZE)
-    write_lock(weights / "weights.lock", lock_folders(weights))
+    write_lock(weights / "weights.lock", hash_weights_folders(weights))
     tars.mkdir()
     generator = np.random.default_rng(0)
     made = [_write_video(tars, f"bench{n:02d}", generator) for n in range(videos)]

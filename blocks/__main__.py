@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from prefect.blocks.core import Block
 from prefect_aws import S3Bucket
 
-from blocks.bucket import RESULTS, build_bucket, read_bucket
+from blocks.bucket import RESULTS, apply_bucket_block, build_bucket
 from blocks.types import (
     DATABASE_BLOCK,
     SUITE_BLOCK,
@@ -58,30 +58,35 @@ def test_blocks() -> int:
 
 
 def test_database() -> str:
+    """Run the checks of the block ``ledger``. Returns their findings, or the sentence that there is no such block."""
     block = find_block(ValidationDatabase, DATABASE_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: the environment's DATABASE_URL is used"
 
 
 def test_suite() -> str:
+    """Check the block ``suite``. Returns the settings of new boxes, or the sentence that there is no such block."""
     block = find_block(ModelSuite, SUITE_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: boxes get the BOX_ variables of the environment"
 
 
 def test_results() -> str:
+    """Send a request to the results bucket of the block. Returns its address, or that there is no such block."""
     block = find_block(S3Bucket, RESULTS)
     if block is None:
         return "none: the environment's VFLEET_RESULTS_URL and R2_ variables are used"
-    settings = read_bucket(block, load_settings())
+    settings = apply_bucket_block(block, load_settings())
     store = open_store(settings.results_url, settings)
     check_store(store)
     return f"{describe_store_address(store)} answers"
 
 
 def test_vast() -> str:
+    """Check the account of the block ``vast``. Returns its credit, or the sentence that there is no such block."""
     block = find_block(VastCredentials, VAST_BLOCK)
     return "; ".join(block.test_connection()) if block else "none: the environment's VAST_API_KEY is used"
 
 
+# Name of a block document -> function that uses it once and returns one line for the operator.
 TESTS: Mapping[str, Callable[[], str]] = {
     DATABASE_BLOCK: test_database,
     SUITE_BLOCK: test_suite,

@@ -12,6 +12,7 @@ from validation.settings import Settings
 
 RESULTS = "validation-results"
 """The name of the block document of the results bucket."""
+# Options of boto3's client with which R2 accepts its requests.
 R2_CLIENT: dict[str, Any] = {
     "request_checksum_calculation": "when_required",  # R2 refuses some checksums that boto3 sends by default
     "response_checksum_validation": "when_required",
@@ -40,8 +41,8 @@ def build_bucket(settings: Settings) -> S3Bucket:
     return S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=credentials)
 
 
-def read_bucket(bucket: S3Bucket, settings: Settings) -> Settings:
-    """Return the settings with the address and keys of the block's bucket as the results bucket.
+def apply_bucket_block(bucket: S3Bucket, settings: Settings) -> Settings:
+    """Return a copy of the settings in which the block's bucket, with its address and keys, is the results bucket.
 
     Raises:
         BadInput: the block has no AWS credentials with an access key and a secret.

@@ -1,4 +1,8 @@
-"""Opens the services of the control plane by its environment, and by blocks for settings that the environment lacks."""
+"""Opens the ledger and the results store for the control flows.
+
+Settings come from the environment. If the environment has no database URL, the URL is read from a Prefect block. If the
+environment has none of ``BUCKET_SETTINGS``, the results bucket is read from a block as a whole.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +29,7 @@ class ControlServices:
 
 @lru_cache(maxsize=1)
 def open_control_services() -> ControlServices:
-    """Open ledger and results store with the settings of the environment, or of blocks if the environment lacks them.
+    """Open the ledger and the results store. ``complete_settings`` describes which settings come from blocks.
 
     Raises as ``open_ledger`` and ``open_results``.
     """
@@ -34,31 +38,33 @@ def open_control_services() -> ControlServices:
 
 
 def complete_settings(settings: Settings) -> Settings:
-    """Return the settings with the database and the results bucket of blocks, if the environment lacks them.
+    """Add the database URL and the results bucket from Prefect blocks, each only if the environment does not set it.
 
     Settings of two buckets are never mixed: if VFLEET_RESULTS_URL or an access key is set, the block is not read. The
     modules of the blocks are imported only when a block is read: the imports cost more CPU than the rest of a control
     flow.
     """
     if not settings.database_url.get_secret_value():
-        settings = _read_database(settings)
+        settings = _add_database(settings)
     if not BUCKET_SETTINGS & settings.model_fields_set:
-        settings = _read_bucket(settings)
+        settings = _add_bucket(settings)
     return settings
 
 
-def _read_database(settings: Settings) -> Settings:
+def _add_database(settings: Settings) -> Settings:
+    """Return the settings with the database URL of the block `ledger`; unchanged if there is no such block."""
     from blocks.types import DATABASE_BLOCK, ValidationDatabase, find_block  # noqa: PLC0415 - see complete_settings
 
     database = find_block(ValidationDatabase, DATABASE_BLOCK)
     return settings.model_copy(update={"database_url": database.url}) if database else settings
 
 
-def _read_bucket(settings: Settings) -> Settings:
+def _add_bucket(settings: Settings) -> Settings:
+    """Return the settings with the bucket of the block `validation-results`; unchanged if there is no such block."""
     from prefect_aws import S3Bucket  # noqa: PLC0415 - see complete_settings
 
-    from blocks.bucket import RESULTS, read_bucket  # noqa: PLC0415
+    from blocks.bucket import RESULTS, apply_bucket_block  # noqa: PLC0415
     from blocks.types import find_block  # noqa: PLC0415
 
     bucket = find_block(S3Bucket, RESULTS)
-    return read_bucket(bucket, settings) if bucket else settings
+    return apply_bucket_block(bucket, settings) if bucket else settings

@@ -79,7 +79,10 @@ SUITE_BLOCK = "suite"
 
 
 class ModelSuite(Block):
-    """Settings of new boxes. Holds no secret. Boxes that already run keep their settings."""
+    """The suite, the languages and the chunk size of new boxes. Boxes that already run keep their settings.
+
+    The block supplies only ``BOX_`` variables that the environment of the control plane lacks. It holds no secret.
+    """
 
     _block_type_name = "Model suite"
     _block_type_slug = "model-suite"
@@ -163,7 +166,7 @@ class VastCredentials(Block):
         return cls(api_key=settings.vast_api_key, url=settings.vast_url)
 
 
-def find_credentials(settings: Settings | None = None) -> VastCredentials:
+def find_vast_account(settings: Settings | None = None) -> VastCredentials:
     """Return the Vast.ai account of the environment, else the account of the block document ``vast``.
 
     If both lack a key, ``open_client`` of the result raises ``VastKeyMissing``.

@@ -1,4 +1,4 @@
-"""Keep as many flow runs waiting as the online workers finish within two periods of the dispatcher."""
+"""Create flow runs of `validate-chunk`, so that as many wait as the online workers finish within two dispatches."""
 
 from prefect import flow, get_run_logger
 

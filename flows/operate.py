@@ -16,7 +16,9 @@ from validation.ledger.fleet import read_fleets
 from validation.ledger.queries import Workload, read_workload
 
 HOUR_S = 3600.0
+"""Period of the search for orphan shards, and of the progress report while no worker works."""
 PAGE_S = 600.0
+"""Period of the progress report while workers work."""
 LOCK_WAIT_S = 300
 """Seconds that a run waits at most for another control run, which takes minutes while it rents many boxes."""
 

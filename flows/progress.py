@@ -2,7 +2,7 @@
 
 from prefect import flow, get_run_logger
 
-from tasks.progress import publish_language_bars, publish_page, publish_workers, refresh, settle_failures
+from tasks.progress import publish_language_bars, publish_page, publish_workers, read_fleet_status, settle_failures
 from validation.analysis.status.format import headline
 
 
@@ -13,7 +13,7 @@ def report_progress() -> str:
     At the end the flow reads the source objects of videos that only one box has failed: it confirms or refutes the
     failures.
     """
-    status = refresh()
+    status = read_fleet_status()
     publish_page(status)
     publish_workers(status)
     publish_language_bars(status)

@@ -10,10 +10,10 @@ from typing import ClassVar
 import httpx
 
 from validation.domain import Seconds
-from validation.gateway.config import Gateway
+from validation.gateway.config import NginxSettings
 from validation.gateway.tokens import TokenFile, headers_for
 from validation.local.process import Program
-from validation.local.service import HOST, EmbeddedService, ask_http, free_port
+from validation.local.service import HOST, EmbeddedService, reserve_port, try_http
 
 _TEMP_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -55,7 +55,7 @@ class EmbeddedProxy(EmbeddedService):
         return Program([*command, *addresses], os.environ | environment)
 
     def why_not_ready(self) -> str | None:
-        reason = ask_http(self.port, "GET", "/")
+        reason = try_http(self.port, "GET", "/")
         return None if reason is None or reason.endswith("status 404") else reason
 
 
@@ -66,7 +66,9 @@ class EmbeddedNginx(EmbeddedService):
     check: ClassVar[str] = "look at its log"
     ready_timeout_s: ClassVar[Seconds] = 30.0
 
-    def __init__(self, base_dir: Path, program: Path, *, certificate: Path, gateway: Gateway, auth_string: str) -> None:
+    def __init__(
+        self, base_dir: Path, program: Path, *, certificate: Path, gateway: NginxSettings, auth_string: str
+    ) -> None:
         super().__init__(base_dir, port=int(gateway.listen.rpartition(":")[2]))
         self._program, self._certificate = program, certificate
         self._gateway, self._auth_string = gateway, auth_string
@@ -132,14 +134,14 @@ class EmbeddedNginx(EmbeddedService):
 
 def place_gateway(
     folder: Path, *, certificate: Path, key: Path, server_port: int, proxy_port: int, pool: str
-) -> Gateway:
+) -> NginxSettings:
     """Return the configuration of a gateway on a free loopback port."""
-    return Gateway(
+    return NginxSettings(
         server_name=HOST,
         certificate=str(certificate),
         certificate_key=str(key),
         tokens=str(folder / "boxes"),
-        listen=f"{HOST}:{free_port()}",
+        listen=f"{HOST}:{reserve_port()}",
         server=f"{HOST}:{server_port}",
         proxy=f"{HOST}:{proxy_port}",
         pool=pool,

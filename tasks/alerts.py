@@ -51,6 +51,7 @@ def read_last_firing() -> Mapping[str, str]:
 
 
 def _emit(event: str, alert: Alert, subject: str, body: str) -> None:
+    """Emit the event of one alert, with the subject and body of the message that the automation sends."""
     emit_event(
         event,
         resource={"prefect.resource.id": f"vfleet.alert.{alert.name}", "prefect.resource.name": alert.name},

@@ -51,6 +51,7 @@ MAX_CLOCK_SKEW = timedelta(seconds=10)
 WORKER_LABEL = "prefect.worker.name"
 """The label of a flow run that holds the name of the Prefect worker that took the run."""
 ALIVE = (StateType.RUNNING, StateType.PENDING)
+"""The states of a flow run that a worker has taken and that has not ended."""
 PAGE = 200
 """Flow runs per request; Prefect's server allows no more."""
 
@@ -96,7 +97,7 @@ def reconcile_flow_runs(
     name, the labels and the state that the first box wrote.
 
     Args:
-        swept: chunks that were taken back; a run of such a chunk that is still active in Prefect is dead.
+        swept: chunks that were taken back within the last hour; their runs that are still active in Prefect are dead.
         held: chunks with a valid lease, or closed so recently that their runs may not have reported the end.
         sessions: the current session of each worker; runs that an earlier session took ended with that session.
 
@@ -106,25 +107,26 @@ def reconcile_flow_runs(
     corrections = []
     with temporary_settings(SHORT_TIMEOUT), get_client(sync_client=True) as client:
         for run in read_runs(states=ALIVE):
-            target = correct_state(
+            target = find_correction(
                 run,
                 is_lost=any(is_of_run(chunk, run, sessions) for chunk in swept),
                 is_holding=any(is_of_run(chunk, run, sessions) for chunk in held),
                 is_orphan=is_worker_session_over(run, sessions),
             )
-            if target is not None and correct(client, run, target):
+            if target is not None and replace_state(client, run, target):
                 corrections.append(f"{run.name}: {target.name}")
         for run in read_runs(states=ALIVE, deployments=CONTROL_DEPLOYMENTS):
             target = Crashed(message="Its process is gone: a control run takes minutes at most.")
-            if is_older(run, MAX_CONTROL_RUN_AGE) and correct(client, run, target):
+            if is_older(run, MAX_CONTROL_RUN_AGE) and replace_state(client, run, target):
                 corrections.append(f"{run.name}: Crashed")
     return corrections
 
 
-def correct(client: SyncPrefectClient, run: FlowRun, target: State[Any]) -> bool:
-    """Set the state of a flow run. Returns False if the state has changed since ``run`` was read, or Prefect refuses.
+def replace_state(client: SyncPrefectClient, run: FlowRun, target: State[Any]) -> bool:
+    """Set the state of a flow run to ``target``. Returns whether the state was set.
 
-    The state is proposed without ``force``, so a final state is never replaced.
+    The state is not set if it has changed since ``run`` was read, or if Prefect refuses. It is proposed without
+    ``force``, so a final state is never replaced.
     """
     state = client.read_flow_run(run.id).state
     if state is None or run.state is None or state.id != run.state.id:
@@ -133,6 +135,7 @@ def correct(client: SyncPrefectClient, run: FlowRun, target: State[Any]) -> bool
 
 
 def is_older(run: FlowRun, age: timedelta) -> bool:
+    """Return whether a flow run has been in its state for longer than ``age``."""
     return run.state is not None and now("UTC") - run.state.timestamp > age
 
 
@@ -162,8 +165,15 @@ def is_worker_session_over(run: FlowRun, sessions: Sequence[WorkerSession]) -> b
     )
 
 
-def correct_state(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: bool = False) -> State[Any] | None:
-    """Return the state Crashed for an active flow run whose process is gone; None if the process may be alive."""
+def find_correction(run: FlowRun, *, is_lost: bool, is_holding: bool, is_orphan: bool = False) -> State[Any] | None:
+    """Return the state Crashed for an active flow run whose process is gone; None if the process may be alive.
+
+    Args:
+        run: a flow run that is PENDING or RUNNING.
+        is_lost: whether a chunk of the run was taken back.
+        is_holding: whether the run holds a chunk, or closed one within the last minute.
+        is_orphan: whether the session of the worker that took the run is over.
+    """
     if run.state is None:
         return None
     is_old = is_older(run, MIN_RUN_AGE)
@@ -188,7 +198,7 @@ def create_runs(workload: Workload, *, chunk_videos: int, period_s: Seconds) -> 
     return count
 
 
-def publish_report(report: SweepReport, corrections: Sequence[str]) -> None:
+def publish_sweep(report: SweepReport, corrections: Sequence[str]) -> None:
     """Publish a table artifact with the changes and failures of a sweep. Publishes nothing if there are none."""
     rows = [
         {"what": "chunk taken back", "which": str(chunk.chunk_id), "why": f"{chunk.worker_id}: {chunk.reason}",
@@ -295,7 +305,11 @@ def is_due(times: list[datetime], *, every_s: Seconds, period_s: Seconds) -> boo
 
 
 def run_step(name: str, step: Callable[[], object]) -> str | None:
-    """Run one step and catch its error, so that the other steps still run. Returns the error; None if it succeeded."""
+    """Run one step and catch its error, so that the other steps still run.
+
+    Returns:
+        The name of the step with its error, or with the message of a Failed state; None if the step succeeded.
+    """
     try:
         done = step()
     except Exception as error:  # noqa: BLE001 - the control run reports the error at its end

@@ -9,12 +9,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks.control import open_control_services
-from blocks.types import collect_box_environment, find_credentials
+from blocks.types import collect_box_environment, find_vast_account
 from validation.credentials.issuer import open_issuer
 from validation.errors import FleetError
 from validation.escape import for_markdown
-from validation.fleet.reconcile import ReconcileContext, Report, reconcile
-from validation.gateway.tokens import find_tokens
+from validation.fleet.reconcile import ReconcileContext, TickReport, reconcile
+from validation.gateway.tokens import find_token_file
 from validation.ledger.fleet import read_fleets, record_tick
 from validation.settings import load_settings
 
@@ -32,7 +32,7 @@ def list_fleets() -> list[str]:
     retries=0,  # the next tick, two minutes later, observes everything again
     cache_policy=NO_CACHE,
 )
-def tick(fleet: str) -> Report | None:
+def tick(fleet: str) -> TickReport | None:
     """Run one tick of one fleet, and record the report or the error of the tick in the ledger.
 
     Returns:
@@ -40,10 +40,10 @@ def tick(fleet: str) -> Report | None:
     """
     engine, settings = open_control_services().engine, load_settings()
     try:
-        with find_credentials().open_client() as client, open_issuer(engine, settings) as issuer:
+        with find_vast_account().open_client() as client, open_issuer(engine, settings) as issuer:
             return reconcile(
                 ReconcileContext(
-                    engine, client, fleet, collect_box_environment, issuer=issuer, tokens=find_tokens(settings)
+                    engine, client, fleet, collect_box_environment, issuer=issuer, tokens=find_token_file(settings)
                 )
             )
     except FleetError as error:
@@ -52,7 +52,7 @@ def tick(fleet: str) -> Report | None:
         raise
 
 
-def describe_tick(fleet: str, report: Report | None) -> str:
+def describe_tick(fleet: str, report: TickReport | None) -> str:
     """Describe a tick in one sentence, with the fleet's dollars per hour and the dollars spent."""
     if report is None:
         return f"{fleet}: another reconciler holds the lock."
@@ -64,7 +64,7 @@ def describe_tick(fleet: str, report: Report | None) -> str:
     )
 
 
-def log_tick(logger: LoggerLike, fleet: str, report: Report | None) -> None:
+def log_tick(logger: LoggerLike, fleet: str, report: TickReport | None) -> None:
     """Log the description of a tick, with the numbers of its report as fields."""
     fields: dict[str, object] = {"event": "fleet_reconciled", "fleet": fleet}
     if report is not None:
@@ -73,7 +73,7 @@ def log_tick(logger: LoggerLike, fleet: str, report: Report | None) -> None:
     logger.info("%s", describe_tick(fleet, report), extra=fields)
 
 
-def publish_tick(fleet: str, report: Report | None) -> None:
+def publish_tick(fleet: str, report: TickReport | None) -> None:
     """Publish a table artifact if the tick executed an action or its report has notes."""
     if report is None or not (report.done or report.notes):
         return

@@ -13,10 +13,10 @@ from validation.analysis.status.fleet_status import FleetStatus, read_status
 from validation.analysis.status.format import (
     describe_language,
     describe_silence,
+    render_status_page,
     worker_cells,
-    write_page,
 )
-from validation.control.witness import video_reader, witness_failures
+from validation.control.witness import make_video_reader, witness_failures
 from validation.escape import for_markdown
 from validation.services import open_source
 from validation.settings import load_settings
@@ -26,7 +26,7 @@ MAX_LANGUAGES = 30
 
 
 @task(name="read-status", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def refresh() -> FleetStatus:
+def read_fleet_status() -> FleetStatus:
     """Read the status of the fleet from the ledger."""
     return read_status(open_control_services().engine)
 
@@ -38,13 +38,13 @@ def settle_failures() -> int:
     Returns the number of settled failures.
     """
     settings = complete_settings(load_settings())
-    read_video = video_reader(partial(open_source, settings), settings.source_key)
+    read_video = make_video_reader(partial(open_source, settings), settings.source_key)
     return len(witness_failures(open_control_services().engine, read_video))
 
 
 def publish_page(status: FleetStatus) -> None:
     """Publish the page with its plots under one artifact key. The history of the key keeps the earlier pages."""
-    create_markdown_artifact(write_page(status), key="fleet", description="The progress of the fleet.")
+    create_markdown_artifact(render_status_page(status), key="fleet", description="The progress of the fleet.")
 
 
 def publish_workers(status: FleetStatus) -> None:

@@ -4,7 +4,7 @@
     python -I -S child_process.py [--signal NUMBER] [--user UID:GID] PARENT_PID PROGRAM [ARGUMENT ...]
 
 A worker that is killed cannot stop its flow processes. Without this launcher, the flow processes would continue chunks
-that the ledger has taken back, beside the flow processes of the next worker. The services of the local stack would
+that the ledger has taken back, beside the flow processes of the next worker. The services of the embedded stack would
 outlive the stack in the same way.
 
 The launcher runs the module in its own process, or replaces itself by the program (exec). So the process id stays the
@@ -29,7 +29,7 @@ def set_pdeathsig(parent_pid: int, signal_number: int = signal.SIGKILL) -> None:
     The setting survives an exec. Children do not inherit it, and a change of the user id clears it. The kernel watches
     the *thread* of the parent that started this process, so start the process from a thread that lives as long as the
     parent. Only Linux has this setting. On other systems a flow process continues until its lease is lost, and the next
-    start of the local stack ends the processes that the previous stack left.
+    start of the embedded stack ends the processes that the previous stack left.
 
     Args:
         parent_pid: the process id of the parent.

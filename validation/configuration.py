@@ -12,7 +12,11 @@ from validation.settings import Settings
 OTHER_VARIABLES = {
     "VFLEET_BOX_LIFETIME_S": ("604800", "Seconds after which a rented box destroys itself.", "box"),
     "VFLEET_BOX_IDLE_S": ("1800", "Seconds without a flow run after which a rented box destroys itself.", "box"),
-    "VFLEET_HOME": ("/app", "Folder of the project on the workers, for `make bootstrap`.", "control machine"),
+    "VFLEET_HOME": (
+        "/app",
+        "Folder of the project on the workers, for `make bootstrap`.",
+        "control machine",
+    ),
     "VFLEET_OUTCOME_FILE": ("set by the worker", "File in which a flow process leaves its outcome.", "box"),
     "VFLEET_INFERENCE_SOCKET": ("set by the worker", "Socket of the inference server, for flow processes.", "box"),
     "VFLEET_DRAIN_FILE": ("set by the worker", "File that tells flow processes to drain.", "box"),
@@ -27,7 +31,7 @@ Generated from `validation/settings.py` by `make docs-config`; do not edit it.
 
 Every setting is an environment variable. The first name of a row is the documented one, the others are accepted too.
 A variable `BOX_X` of the control machine is variable `X` of every box that it rents, for the variables that a box may
-know ([deploy.md](deploy.md), section 6). `vfleet doctor` names variables that begin with `VFLEET_` and that nothing
+know ([deploy.md](deploy.md), section 7). `vfleet doctor` names variables that begin with `VFLEET_` and that nothing
 reads.
 
 | variable | type | default | meaning | used on |
@@ -56,6 +60,7 @@ def known_variables() -> set[str]:
 
 
 def _render_field(name: str, field: FieldInfo) -> str:
+    """Return the table row of a setting: variables, type, default, meaning, machine."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     variables = ", ".join(f"`{variable}`" for variable in Settings.variables(name))
     default = extra.get("default_text") or _render_default(field.default)
@@ -64,6 +69,7 @@ def _render_field(name: str, field: FieldInfo) -> str:
 
 
 def _render_type(field: FieldInfo) -> str:
+    """Return the type of a setting in words, such as ``integer, 1 to 1000``."""
     schema: dict[str, Any] = Settings.model_json_schema(by_alias=False)["properties"]
     described = next(each for each in schema.values() if each.get("description") == field.description)
     options = described.get("anyOf", [described])

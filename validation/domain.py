@@ -30,7 +30,7 @@ MIN_SEGMENT_S: Seconds = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One row of ``video_queue``: a video that a chunk has claimed."""
+    """One row of ``video_queue``."""
 
     video_id: str
     language: str | None
@@ -39,12 +39,13 @@ class Video:
     """The number of segments that the queue declares. If the tar holds another number, the difference is recorded and
     the video does not fail."""
     crashes: int = 0
-    """Number of flow processes that died while they held this video. A video with a crash is claimed alone."""
+    """Number of flow processes that died while they held this video. After its first crash a video is claimed in a
+    chunk of a fifth of the usual size, after its second crash alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
-    """A chunk: the videos that one worker claimed together, under one fencing token (``chunk_id``)."""
+    """A chunk: the videos that one worker claimed together, under one token (``chunk_id``)."""
 
     chunk_id: UUID
     worker_id: str

@@ -44,7 +44,7 @@ def plain_text(text: object, *, max_chars: int | None = MAX_SENTENCE_CHARS) -> s
         text: any object; the function converts it by ``str``.
         max_chars: maximum length of the result in characters; None for no limit.
     """
-    return shorten(_UNSAFE.sub(_name_character, str(text)), max_chars)
+    return shorten(_UNSAFE.sub(_escape_character, str(text)), max_chars)
 
 
 def shorten(text: str, max_chars: int | None) -> str:
@@ -99,11 +99,12 @@ def to_json(value: object, *, indent: int | None = None) -> str:
     return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match[0])[1:-1], document)
 
 
-def _name_character(match: re.Match[str]) -> str:
+def _escape_character(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
 
 
 def _to_plain(value: Any) -> Any:
+    """Convert a value to the types of JSON, as ``to_json`` describes."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float | Decimal):

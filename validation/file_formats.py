@@ -86,10 +86,12 @@ def name_other_than_audio(start: bytes) -> str | None:
 
 
 def _name_by_magic(start: bytes, names: Sequence[tuple[bytes, str]]) -> str | None:
+    """Return the name whose magic number begins the file; None if none does."""
     return next((name for magic, name in names if start.startswith(magic)), None)
 
 
 def _name_text(start: bytes) -> str | None:
+    """Return the name of a text format; None if the bytes are no text in UTF-8 or UTF-16."""
     encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
     try:
         text = start[: len(start) // 2 * 2 if encoding == "utf-16" else None].decode(encoding)

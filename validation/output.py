@@ -100,6 +100,7 @@ def _split_columns(widths: Sequence[int], columns: int) -> tuple[list[int], list
 
 
 def _wrap(text: str) -> str:
+    """Break a text into indented lines that fit the terminal."""
     columns = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns
     return textwrap.fill(
         text,
@@ -112,6 +113,7 @@ def _wrap(text: str) -> str:
 
 
 def _format(value: object) -> str:
+    """Return the text of a table cell; empty for None."""
     match value:
         case None:
             return ""

@@ -16,7 +16,7 @@ from validation.domain import Seconds, StoreCredential
 from validation.errors import FleetError, Transient
 from validation.ledger.boxes import StoreName, get_credential
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import require_revision
+from validation.ledger.migrate import require_newest_migration
 from validation.settings import Settings, load_settings
 from validation.shards.naming import shard_folder
 from validation.storage.store import CredentialSource, check_store, open_store
@@ -40,22 +40,22 @@ class NoCredentialIssued(Transient):
         )
 
 
-def open_ledger(settings: Settings | None = None, *, check_revision: bool = True) -> Engine:
+def open_ledger(settings: Settings | None = None, *, check_migration: bool = True) -> Engine:
     """Open the ledger at DATABASE_URL, with the box key of the settings if there is one.
 
     Args:
         settings: the settings to use; None to read them from the environment.
-        check_revision: whether to connect at once and compare the migration of the ledger with this code.
+        check_migration: whether to connect at once and compare the migration of the ledger with this code.
 
     Raises:
         BadInput: DATABASE_URL is not a valid address.
-        SchemaMismatch: the ledger is at another migration than this code (only with ``check_revision``).
-        Unreachable: the ledger does not answer (only with ``check_revision``).
+        SchemaMismatch: the ledger is at another migration than this code (only with ``check_migration``).
+        Unreachable: the ledger does not answer (only with ``check_migration``).
     """
     settings = settings or load_settings()
     engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)
-    if check_revision:
-        require_revision(engine)
+    if check_migration:
+        require_newest_migration(engine)
     return engine
 
 
@@ -144,6 +144,7 @@ class CredentialCache:
             return self._cached
 
     def _read(self, cached: StoreCredential | None) -> StoreCredential:
+        """Read the credential from the ledger. If that fails, return ``cached`` while it is valid, else raise."""
         self._read_at = time.monotonic()
         try:
             issued = get_credential(self._engine, self._worker_id, self._store)

@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         10,
         ge=1,
         json_schema_extra=BOX,
-        description="Videos per task run. With 10, a chunk of 50 makes about 15 task runs.",
+        description="Videos per task run. With 10, a chunk of 50 makes 13 task runs.",
     )
     look_ahead_videos: int = Field(
         20, ge=1, json_schema_extra=BOX, description="Maximum number of decoded videos that wait to be scored."

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from validation.errors import Unreachable
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds to connect, and seconds without progress of a request."""
+"""10 s to connect, and 30 s without progress of a request."""
 
 
 class VendorApi:

@@ -1,6 +1,6 @@
 """Fetch model weights during the build of an image: `fetch_weights.py FOLDER MODEL...`.
 
-The sources are those of `weights_folders.toml`. Every file must have its hash of `weights.lock` beside this program.
+`weights_folders.toml` names the sources. Every file must have the hash that `weights.lock`, beside this program, has.
 """
 
 # ruff: noqa: INP001 - a program of the image build
@@ -19,7 +19,7 @@ from validation.models.weights_folder import (
     FolderEntry,
     find_commit,
     find_commits,
-    lock_folders,
+    hash_weights_folders,
     open_weights_folder,
     read_commits,
     read_folder_catalogue,
@@ -28,20 +28,21 @@ from validation.models.weights_folder import (
 
 LOCK = Path(__file__).with_name(LOCK_NAME)
 CONSOLIDATED = "indicconformer-600m"
+"""The model whose files are consolidated after the download."""
 
 
 def fetch_model(model: str, folder: Path, token: str | None, commit: str | None) -> None:
     """Download one model into ``folder/model``, without the files that no loader reads.
 
-    A download that was interrupted continues: the files that are complete stay, and a model that is complete at its
-    commit is not asked for again. The four hundred files of IndicConformer are consolidated into five, because every
-    start of a box opens them all.
+    An interrupted download continues: complete files are kept, and a model that is complete at its commit is not
+    downloaded again. The four hundred files of IndicConformer are consolidated into five, because each start of a box
+    opens all files.
 
     Args:
-        model: its name in ``weights_folders.toml``.
-        folder: the folder of all models.
+        model: the name of the model in ``weights_folders.toml``.
+        folder: the folder that contains one folder per model.
         token: the token of the model hub; None for public models.
-        commit: the commit to download; None for the present one of the branch that the catalogue names.
+        commit: the commit to download; None for the latest commit of the branch in ``weights_folders.toml``.
 
     Raises:
         BadInput: the licence has not been accepted, or the download stopped.
@@ -72,7 +73,7 @@ def fetch_model(model: str, folder: Path, token: str | None, commit: str | None)
 
 @contextmanager
 def _explaining(entry: FolderEntry) -> Iterator[None]:
-    """Turn an error of the hub's client into one sentence that says what to do."""
+    """Translate an error of the hub's client into a ``BadInput`` that says what to do."""
     from huggingface_hub import constants  # noqa: PLC0415 - see `fetch_model`
 
     page = f"{constants.ENDPOINT}/{entry.source}"
@@ -92,7 +93,7 @@ def _explaining(entry: FolderEntry) -> Iterator[None]:
 
 
 def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new_lock: bool) -> None:
-    """Download models, then check every file against the lock, or write a new lock on a trusted machine.
+    """Download models, then check every file against the lock. With ``write_new_lock``, write a new lock before.
 
     Raises:
         BadInput: there is no lock, or a file differs from it.
@@ -104,7 +105,7 @@ def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new
     for model in models:
         fetch_model(model, folder, token, commits.get(model))
     if write_new_lock:
-        write_lock(LOCK, lock_folders(folder), find_commits(folder))
+        write_lock(LOCK, hash_weights_folders(folder), find_commits(folder))
     elif models:
         shutil.copy(LOCK, folder / LOCK_NAME)
     for model in models:
@@ -112,7 +113,7 @@ def fetch(folder: Path, models: list[str], *, token_file: Path | None, write_new
 
 
 def main() -> int:
-    """Exit with 1 and one sentence if a file differs from the lock."""
+    """Run the program. Returns exit code 0, or 1 after one sentence on stderr if a model is missing or differs."""
     parser = argparse.ArgumentParser(description="Fetch weights for an image.")
     parser.add_argument("folder", type=Path, help="folder to write to; each model gets a folder of its own in it")
     parser.add_argument("models", nargs="*", help="names of validation/models/weights_folders.toml")

@@ -18,7 +18,7 @@ from validation.domain import Seconds, Video
 from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 from validation.ledger.seed import seed_videos
-from validation.local.demo import applied
+from validation.local.demo import replaced_environment
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.prefect_client import PrefectClient
 from validation.local.stack import SOURCE_BUCKET, LocalStack, Report
@@ -108,7 +108,7 @@ def open_environment(folder: Path, *, seed: int, boxes: int, report: Report) -> 
         database = undo.enter_context(EmbeddedPostgres(folder / "prefect-database"))
         url = database.libpq_url()
         stack = undo.enter_context(LocalStack(folder / "stack", prefect_database_url=url, report=report))
-        undo.enter_context(applied(stack.environment() | SETTINGS))
+        undo.enter_context(replaced_environment(stack.environment() | SETTINGS))
         poison_path = f"/{SOURCE_BUCKET}/{POISON}.tar"
         store_proxy = FaultyStore(
             folder / "stack" / "line",

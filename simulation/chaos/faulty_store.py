@@ -8,7 +8,7 @@ from typing import ClassVar
 from simulation.chaos.network_faults import NONE, FaultProfile, write_profile
 from validation.domain import Seconds
 from validation.local.process import Program
-from validation.local.service import HOST, EmbeddedService, ask_http
+from validation.local.service import HOST, EmbeddedService, try_http
 from validation.local.stack import EmbeddedObjectStore
 
 
@@ -41,7 +41,7 @@ class FaultyStore(EmbeddedService):
         return Program(command, os.environ)
 
     def why_not_ready(self) -> str | None:
-        return ask_http(self.port, "GET", "/moto-api/")
+        return try_http(self.port, "GET", "/moto-api/")
 
     @property
     def _profile_file(self) -> Path:

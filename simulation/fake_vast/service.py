@@ -11,7 +11,7 @@ import httpx
 from simulation.fake_vast.cloud import ACCOUNT_KEY
 from validation.domain import Seconds
 from validation.local.process import Program
-from validation.local.service import HOST, EmbeddedService, ask_http
+from validation.local.service import HOST, EmbeddedService, try_http
 
 
 class EmbeddedVast(EmbeddedService):
@@ -37,7 +37,7 @@ class EmbeddedVast(EmbeddedService):
         return Program([sys.executable, "-m", module, str(self.port), str(self._seed)], os.environ)
 
     def why_not_ready(self) -> str | None:
-        return ask_http(self.port, "GET", "/__fake/state")
+        return try_http(self.port, "GET", "/__fake/state")
 
     def state(self) -> dict[str, Any]:
         """Return the internal state of the fake, as ``server.describe`` defines it."""

@@ -7,7 +7,7 @@ from simulation.market.world import CHUNK_VIDEOS, World
 from validation.domain import Seconds
 from validation.errors import FleetError
 from validation.fleet.launch_spec import LaunchSpec, build_create_request
-from validation.fleet.reconcile import ReconcileContext, Report, reconcile
+from validation.fleet.reconcile import ReconcileContext, TickReport, reconcile
 from validation.ledger.fleet import scale_to_zero, set_target
 from validation.vast.errors import OfferGone
 from validation.vast.listings import Instance
@@ -38,7 +38,7 @@ class FleetStrategy:
 
     def __init__(self, world: World, *, machines: int, usd_per_hour: float, usd: float) -> None:
         self._context = ReconcileContext(world.ledger, world.client, FLEET, lambda: ENVIRONMENT)
-        self.reports: list[Report] = []
+        self.reports: list[TickReport] = []
         self._scaled_down = False
         set_target(
             world.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=ORDER.to_json()

@@ -1,6 +1,6 @@
--- box_owner: who could make a box lie: the vendor's host of a rented box, else the box itself. Two boxes of one owner are
--- one witness. Null for a worker without a key: without keys the ledger trusts every box, and with keys only the control
--- plane works without one.
+-- box_owner: the owner of a box: the vendor's host of a rented box (`host 123`), else the worker id of the box. Boxes
+-- of one owner count as one witness. Null for a worker without a box key: without any key the ledger trusts every box,
+-- and with keys only the control plane works without one.
 CREATE OR REPLACE FUNCTION validation.box_owner(p_worker text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -1,6 +1,6 @@
--- check_allowance: how many videos a box with a key may still claim. Within an hour at most 2,000 videos that it claims
--- may come to nothing: held, given back, failed or put off; or four times what the best box of another owner validated
--- in that hour, if that is more. Raises VF006 at the limit.
+-- check_allowance: how many videos a box with a key may still claim. Of the videos that it claimed within the last
+-- hour, at most 2,000 may be not validated: still held, given back, failed or postponed. If the best box of another
+-- owner validated more than 500 videos in that hour, the limit is four times that number. Raises VF006 at the limit.
 CREATE OR REPLACE FUNCTION validation.check_allowance(p_worker text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

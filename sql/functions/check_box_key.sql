@@ -1,9 +1,9 @@
--- check_box_key: refuse a caller that speaks for another worker than its own.
+-- check_box_key: refuse a caller whose box key is not the key of p_worker.
 -- All boxes share one login, because a pooler keeps one pool of connections per login, so the login does not identify
 -- the box. The box key does: the caller's transaction carries it in the setting vfleet.box_key. A key is valid until
 -- its rental ends. The control plane needs no key. Until the first key is issued every caller is accepted; from then on
 -- each box needs one.
--- Raises VF007, naming the worker.
+-- Raises VF007; the message is the worker id.
 CREATE OR REPLACE FUNCTION validation.check_box_key(p_worker text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -1,7 +1,8 @@
--- check_failures: quarantine a box with a key that fails or puts off videos where others do not: a hundred within
--- an hour and more than it validates. Only videos of languages count of which boxes of other owners validated ten or
--- more in that hour, and four times what they failed: a box that alone works on a language of broken tars is no thief.
--- Of videos that others do not work on, the control plane is the judge (see settle_failure).
+-- check_failures: quarantine a box with a key that fails or postpones videos of languages that other boxes validate: a
+-- hundred videos within an hour, and more than it validates. A language counts only if boxes of other owners validated
+-- at least ten of its videos in that hour, and at least four times as many as they failed or postponed. So a box that
+-- alone works on a language with broken tars is not quarantined. Where no other box works, the control plane judges
+-- (see settle_failure).
 CREATE OR REPLACE FUNCTION validation.check_failures(p_worker text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -1,8 +1,8 @@
--- check_instance: refuse a process whose worker row was taken over by another instance, and keep others from taking it
--- over until the transaction ends.
--- A box without heartbeats may have been replaced under its worker id; its later calls must not change the row of its
--- successor. p_instance null: the caller does not name its instance, and only its key is checked.
--- Raises VF004, naming the instance that has the row; VF007 if the caller is another box (see check_box_key).
+-- check_instance: refuse a process whose worker row was taken over by another instance, and lock the worker id until
+-- the transaction ends, so that no other instance takes the row over meanwhile. A box without heartbeats may have been
+-- replaced under its worker id; its later calls must not change the row of its successor. p_instance null: the caller
+-- does not name its instance, and only its key is checked. Raises VF004, with the instance that has the row as message;
+-- VF007 if the caller is another box (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.check_instance(p_worker text, p_instance text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

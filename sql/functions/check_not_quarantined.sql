@@ -1,6 +1,6 @@
--- check_not_quarantined: refuse work to a box whose canary was wrong or that failed what others do not (see
--- quarantined_workers). Another box under the
--- same worker id is not refused. Raises VF008, naming the worker and not the canary, which a box must not learn.
+-- check_not_quarantined: refuse work to a quarantined box (see quarantined_workers). Another box with the same worker
+-- id is not refused. Raises VF008; the message is the worker id. It does not name the canary, which a box must not
+-- learn.
 CREATE OR REPLACE FUNCTION validation.check_not_quarantined(p_worker text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -22,6 +22,7 @@ CREATE OR REPLACE FUNCTION validation.claim_chunk(
     shard_number integer, video_id text, language text, segment_count integer, crashes smallint, models text[]
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
+    SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE

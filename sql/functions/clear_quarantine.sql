@@ -1,5 +1,6 @@
 -- clear_quarantine: lift the quarantine of a worker, or of the rented box with that label: its wrong canaries and
--- failures until now no longer count. Returns how many findings those were.
+-- failures until now no longer count. Returns the number of cleared findings: wrong canaries, and quarantines for
+-- failed videos.
 CREATE OR REPLACE FUNCTION validation.clear_quarantine(p_worker text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

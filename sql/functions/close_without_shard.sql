@@ -1,4 +1,5 @@
--- close_without_shard: close a chunk without a result, and subtract its progress from its worker's counters.
+-- close_without_shard: close a chunk that has no shard, with the state p_state, and subtract its progress from the
+-- counters of its worker.
 CREATE OR REPLACE FUNCTION validation.close_without_shard(p_old public.validation_chunks, p_state text, p_reason text)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp

@@ -9,6 +9,7 @@
 -- postpone a video for years.
 -- A final failure that a box with a key reports needs a second witness: the video stays in the queue for the boxes of
 -- other owners (see box_owner), and fails when one of them fails it too, or settle_failure confirms it.
+-- Without sequential scans: until the first ANALYZE the planner takes each table for a few pages.
 -- Raises VF001 if the chunk is not open; VF002 if a named video is not in the chunk, or p_shard's key is not the one
 -- that belongs to the chunk: a box could otherwise take another chunk's key, or make the control plane delete any
 -- object. A commit whose answer was lost may be repeated: the same shard gives the same answer.
@@ -21,6 +22,7 @@ CREATE OR REPLACE FUNCTION validation.commit_chunk(
     p_backoff_s    integer
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
+    SET enable_seqscan = off
 AS $$
 DECLARE
     v_old      public.validation_chunks;
@@ -62,17 +64,17 @@ BEGIN
     END IF;
     p_max_attempts := least(greatest(p_max_attempts, 1), 10);
     p_backoff_s    := least(greatest(p_backoff_s, 0), 3600);
-    v_segments     := coalesce((SELECT sum(check_segment_counts((v ->> 'segments')::bigint, 1))
-                                FROM jsonb_array_elements(p_validated) v), 0);
+    SELECT coalesce(sum(check_segment_counts(v.segments, 1)), 0) INTO v_segments
+    FROM jsonb_to_recordset(p_validated) v (segments bigint);
 
     UPDATE public.video_queue q
     SET validation_status   = 'validated',
         validated_at        = now(),
-        validation_segments = (v ->> 'segments')::integer,
+        validation_segments = v.segments,
         validation_error    = NULL,
         validation_witness  = NULL
-    FROM jsonb_array_elements(p_validated) v
-    WHERE q.video_id = v ->> 'video_id' AND q.validation_chunk = p_chunk AND q.validation_status = 'validating';
+    FROM jsonb_to_recordset(p_validated) v (video_id text, segments integer)
+    WHERE q.video_id = v.video_id AND q.validation_chunk = p_chunk AND q.validation_status = 'validating';
     GET DIAGNOSTICS v_validated = ROW_COUNT;
 
     v_owner := box_owner(v_old.worker_id);

@@ -1,6 +1,6 @@
--- count_labels: how many claimable videos of some languages have which label, the commonest first, at most 200 labels:
--- with these a machine compares the queue's labels with those that its models know. Reads the whole queue once.
--- Raises VF007 to a box with the wrong key (see check_box_key).
+-- count_labels: the number of pending videos of some languages per label, the most frequent labels first, at most 200.
+-- p_languages null: all languages. A machine compares the labels with those that its models know. Reads the whole
+-- queue. Raises VF007 to a box with the wrong key (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.count_labels(p_worker text, p_languages text[])
 RETURNS TABLE (language text, videos bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp

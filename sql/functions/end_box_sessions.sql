@@ -1,7 +1,8 @@
--- end_box_sessions: end the sessions of the boxes' logins whose transaction waits for its client for p_idle_s, or lasts for
--- p_transaction_s, with the locks that they hold; and those that hold an advisory lock, which lasts longer than its
--- transaction; 0 and 0: every session of these logins. An honest box loses one call, which it repeats. Only logins that
--- were granted to validation_owner can be ended (see roles.sql). Returns how many.
+-- end_box_sessions: end database sessions of the boxes' logins, and free their locks. A session is ended if its
+-- transaction has waited for its client for p_idle_s, if its transaction has lasted for p_transaction_s, or if it holds
+-- an advisory lock, which can outlive a transaction. With 0 and 0 every session of these logins is ended. An honest box
+-- loses one call, which it repeats. Only logins that were granted to validation_owner can be ended (see roles.sql).
+-- Returns the number of ended sessions.
 CREATE OR REPLACE FUNCTION validation.end_box_sessions(p_idle_s integer, p_transaction_s integer) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

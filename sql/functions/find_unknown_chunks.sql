@@ -1,5 +1,5 @@
--- find_unknown_chunks: those of the given chunks that this ledger has no row of. Their shards were committed to a ledger
--- of which this one is an older copy, or to another ledger: they are not orphans of this one.
+-- find_unknown_chunks: those of the given chunks for which this ledger has no row. Their shards were committed to a
+-- ledger of which this one is an older copy, or to another ledger. So they are not orphans of this ledger.
 CREATE OR REPLACE FUNCTION validation.find_unknown_chunks(p_chunks uuid[]) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -1,5 +1,5 @@
--- fleet_acquire_lock: become the only reconciler that may rent for this fleet, or extend that, for p_lease_s seconds.
--- Returns false while another reconciler holds the lock. The lock of a dead holder expires.
+-- fleet_acquire_lock: acquire the reconciler's lock of a fleet for p_lease_s seconds, or extend it. Only the holder may
+-- rent for the fleet. Returns false while another reconciler holds the lock. The lock of a dead holder expires.
 CREATE OR REPLACE FUNCTION validation.fleet_acquire_lock(p_fleet text, p_holder uuid, p_lease_s integer) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

@@ -1,6 +1,5 @@
--- fleet_ban: ban a vendor's machine for p_ttl_s seconds. The third banned machine of one host bans the host for as
--- long.
--- A later ban never shortens an earlier one.
+-- fleet_ban: ban a vendor's machine for p_ttl_s seconds. The third banned machine of one host bans the host for the
+-- same time. A later ban never shortens an earlier one.
 CREATE OR REPLACE FUNCTION validation.fleet_ban(p_machine bigint, p_host bigint, p_reason text, p_ttl_s integer)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'

@@ -1,4 +1,5 @@
--- fleet_record_tick: keep what a tick of the fleet said: why fewer boxes run than are ordered, and what failed.
+-- fleet_record_tick: store the sentences of the fleet's last tick: why fewer boxes run than are ordered, and which
+-- actions failed.
 CREATE OR REPLACE FUNCTION validation.fleet_record_tick(p_fleet text, p_sentences text[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

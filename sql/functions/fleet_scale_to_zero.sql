@@ -1,5 +1,5 @@
--- fleet_scale_to_zero: order no boxes; caps and order stay. p_abandon: destroy them without draining. An abandoned
--- fleet stays abandoned until fleet_set_target. Returns whether the fleet exists.
+-- fleet_scale_to_zero: order zero boxes. The caps and the launch specification stay. p_abandon: the boxes are destroyed
+-- without draining. An abandoned fleet stays abandoned until fleet_set_target. Returns whether the fleet exists.
 CREATE OR REPLACE FUNCTION validation.fleet_scale_to_zero(p_fleet text, p_abandon boolean DEFAULT false) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

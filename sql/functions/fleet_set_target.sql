@@ -1,5 +1,5 @@
--- fleet_set_target: record what the operator orders: how many boxes, and at what cost. The next tick acts on it.
--- The first order of a fleet draws its label prefix, which no other fleet has.
+-- fleet_set_target: record an operator's order: the number of boxes, the caps and the launch specification (p_order).
+-- The next tick acts on it. The first order of a fleet draws its label prefix, which no other fleet has.
 CREATE OR REPLACE FUNCTION validation.fleet_set_target(
     p_fleet            text,
     p_machines         integer,

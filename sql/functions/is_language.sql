@@ -1,7 +1,6 @@
--- is_language: whether a label of the queue is one of p_spellings, which the caller makes of the table that scoring uses
--- (validation/languages.py): codes and names in lower case. Case, blanks, region and script (hi-IN, hi_Deva,
--- Hindi (India)) do not matter.
--- Without SECURITY DEFINER and SET, so that the planner inlines it.
+-- is_language: whether a language label of the queue is one of p_spellings: codes and names in lower case, which the
+-- caller takes from the table that scoring uses (validation/languages.py). Case, blanks, region and script (hi-IN,
+-- hi_Deva, Hindi (India)) do not matter. Without SECURITY DEFINER and SET, so that the planner inlines it.
 CREATE OR REPLACE FUNCTION validation.is_language(p_label text, p_spellings text[]) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,6 +1,7 @@
--- lock_control_run: wait until no other control run is at work, for at most p_wait_s. The lock is the caller's until its
--- transaction ends, at once when its process dies, and within p_idle_s when its machine is lost. A row and no advisory
--- lock: any login may take and keep an advisory lock. Raises 55P03 if the other run goes on.
+-- lock_control_run: wait at most p_wait_s seconds until no other control run holds the lock, and take the lock. It is
+-- held until the caller's transaction ends: at once when its process dies, and within p_idle_s seconds when its machine
+-- is lost. Raises 55P03 if the other run still holds it. The lock is a row and no advisory lock, because any login may
+-- take and keep an advisory lock.
 CREATE OR REPLACE FUNCTION validation.lock_control_run(p_wait_s integer, p_idle_s integer) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -1,5 +1,5 @@
--- peek_validated: up to three validated videos: a machine whose videos all fail alike tries whether it can read these.
--- Raises VF007 to a box with the wrong key (see check_box_key).
+-- peek_validated: up to three validated videos. A machine whose videos all fail alike tests with them whether it can
+-- read any tar. Raises VF007 to a box with the wrong key (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.peek_validated(p_worker text)
 RETURNS TABLE (video_id text, language text, segment_count integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp

@@ -1,5 +1,6 @@
--- peek_videos: up to p_count claimable videos of some languages, not claimed and not locked: with these a machine proves
--- that it reaches the tars, before it claims anything. Raises VF007 to a box with the wrong key (see check_box_key).
+-- peek_videos: up to p_count claimable videos of some languages (p_languages null: all), at most 10. They are neither
+-- claimed nor locked. A machine tests with them whether it can read tars, before it claims anything. Raises VF007 to a
+-- box with the wrong key (see check_box_key).
 CREATE OR REPLACE FUNCTION validation.peek_videos(p_worker text, p_languages text[], p_count integer)
 RETURNS TABLE (video_id text, language text, segment_count integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp

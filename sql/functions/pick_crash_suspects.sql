@@ -4,8 +4,12 @@
 -- poisonous video's.
 CREATE OR REPLACE FUNCTION validation.pick_crash_suspects(p_size integer, p_languages text[], p_owner text)
 RETURNS text[]
-LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
+    SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+    v_ids text[];
+BEGIN
     WITH first AS MATERIALIZED (
         SELECT q.video_id, q.validation_crashes
         FROM public.video_queue q
@@ -30,6 +34,8 @@ AS $$
         LIMIT (SELECT CASE WHEN validation_crashes = 1 THEN greatest(p_size / 5, 1) - 1 ELSE 0 END FROM first)
         FOR NO KEY UPDATE SKIP LOCKED
     )
-    SELECT coalesce(array_agg(video_id), '{}')
+    SELECT coalesce(array_agg(video_id), '{}') INTO v_ids
     FROM (SELECT video_id FROM first UNION ALL SELECT video_id FROM mates) picked;
+    RETURN v_ids;
+END
 $$;

@@ -1,4 +1,5 @@
--- prune_box_decisions: delete the decisions that are older than p_older_than_s and that no video waits on.
+-- prune_box_decisions: delete the decisions that are older than p_older_than_s, except decisions about videos that wait
+-- for a second witness. Returns how many.
 CREATE OR REPLACE FUNCTION validation.prune_box_decisions(p_older_than_s integer) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

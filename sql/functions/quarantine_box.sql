@@ -1,4 +1,5 @@
--- quarantine_box: give the box that has this worker id now no more work; its open chunks go back to the queue.
+-- quarantine_box: quarantine the box that has this worker id now: it gets no more work, and its open chunks are
+-- released.
 CREATE OR REPLACE FUNCTION validation.quarantine_box(p_worker text, p_finding text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

@@ -1,8 +1,8 @@
--- renumber_chunk: give an open chunk a new shard number, above p_above and above every number of its worker. Its holder
--- calls it when the key of its shard is taken by another shard, as in a bucket that the ledger does not know completely:
--- a ledger that was restored from a backup, or a new one. Returns the number.
--- Raises VF001 if the chunk is not open; VF002 if p_above is not a number that a bucket may hold; VF007 if the caller is
--- another box than its holder (see check_box_key).
+-- renumber_chunk: give an open chunk a new shard number, above p_above and above every number of its worker. Returns
+-- the number. The holder calls it when another shard has the key of its shard: the bucket then has shards that the
+-- ledger does not know, because the ledger is new or was restored from a backup. Raises VF001 if the chunk is not open;
+-- VF002 if p_above is not between 0 and 99,999,999; VF007 if the caller is another box than the holder (see
+-- check_box_key).
 CREATE OR REPLACE FUNCTION validation.renumber_chunk(p_chunk uuid, p_above integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

@@ -1,10 +1,10 @@
--- restore_shard: record a chunk's shard that is in the bucket and not in this ledger, as its commit did in the ledger of
--- which this one is an older copy. The caller has verified the shard against its manifest.
--- p_shard: as in record_shard; p_videos: [{video_id, segments}].
--- Pending and failed videos become validated. A video that has a current result of the same suite and revision keeps it,
--- and its rows here are superseded. Returns how many videos became validated.
--- Raises VF010 if a video of it is not in the queue, so that it belongs to another ledger, or is in an open chunk; if its
--- own chunk is open or has another shard; and if its worker is quarantined.
+-- restore_shard: record a chunk's shard that is in the bucket and not in this ledger, as the commit recorded it in the
+-- ledger of which this one is an older copy. The caller has verified the shard against its manifest. p_shard: as in
+-- record_shard; p_videos: [{video_id, segments}].
+-- Pending and failed videos become validated. A video that has a current result of the same suite and revision keeps
+-- it, and its rows in this shard are superseded. Returns how many videos became validated. Raises VF010 if one of the
+-- videos is not in the queue (the shard belongs to another ledger) or is in an open chunk, if the chunk of the shard is
+-- open or has another shard, or if the worker is quarantined.
 CREATE OR REPLACE FUNCTION validation.restore_shard(
     p_shard  jsonb,
     p_chunk  uuid,

@@ -1,10 +1,11 @@
--- return_crashed_videos: put the videos of a dead chunk back into the queue and count the crash.
--- The claim counts as a crash instead of an attempt: sharing a chunk with a poisonous video costs no attempt
--- (pick_crash_suspects). p_max_crashes crashes fail the video; if all were under boxes of one owner with a key and a box of
--- another owner is online, that one must be a witness of one more crash first.
--- A crash is a process that died while its worker lived on (p_is_crash). The loss of a whole box says little about its
--- videos: only the fourth loss since the last crash counts as a crash, so that a video that kills whole boxes is found
--- too, and is claimed alone before it fails. Returns how many went back and how many failed.
+-- return_crashed_videos: put the videos of a dead chunk back into the queue, and count a crash or a loss for each
+-- video. p_is_crash: the flow process died while its worker lived on. Otherwise the whole box was lost, which says
+-- little about its videos: each video counts a loss, and only the fourth loss since the last crash counts as a crash.
+-- So a video that kills whole boxes is found too, and is claimed alone before it fails.
+-- The attempt of the claim is taken back: a video that shares a chunk with a poisonous video loses no attempt (see
+-- pick_crash_suspects). A video fails after p_max_crashes crashes. If boxes of one owner with a key reported all of its
+-- crashes and failures, and a box of another owner is online, the video first waits for that box as second witness.
+-- Returns how many videos went back and how many failed.
 CREATE OR REPLACE FUNCTION validation.return_crashed_videos(p_chunk uuid, p_is_crash boolean, p_max_crashes integer)
 RETURNS TABLE (returned integer, failed integer)
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp

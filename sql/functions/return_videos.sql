@@ -1,5 +1,4 @@
--- return_videos: put the videos that a chunk still holds back into the queue, as if they had never been claimed.
--- Returns how many.
+-- return_videos: put the videos that a chunk still holds back into the queue, without an attempt. Returns how many.
 CREATE OR REPLACE FUNCTION validation.return_videos(p_chunk uuid) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

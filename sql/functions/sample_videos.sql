@@ -1,5 +1,5 @@
--- sample_videos: up to p_count random transcribed videos of some languages, which are spelled as in the queue. Canaries
--- are made like them. No canary is among them.
+-- sample_videos: up to p_count random transcribed videos of some languages, which are spelled as in the queue. They are
+-- the patterns of new canaries. No canary is among them.
 CREATE OR REPLACE FUNCTION validation.sample_videos(p_languages text[], p_count integer)
 RETURNS TABLE (video_id text, language text, segment_count integer)
 LANGUAGE sql SECURITY DEFINER SET search_path = validation, pg_temp

@@ -1,7 +1,9 @@
--- settle_failure: the control plane read the object of a video that one box failed, and is the second witness: the
--- failure is final, or it is refuted and the video stays in the queue for the boxes of other owners. A box of which it
--- refuted twenty failures within a day, and more than it confirmed, is quarantined, unless a box of another owner has as
--- many that it did not confirm, because the cause is then not the box: objects that came late.
+-- settle_failure: record that the control plane, as second witness, has read the object of a video that boxes of one
+-- owner have failed. p_is_confirmed: the object is unusable, and the failure is final. Otherwise the failure is
+-- refuted, and the video stays pending for the boxes of other owners.
+-- A box is quarantined if twenty of its failures within a day were refuted, more than were confirmed, and a box of
+-- another owner is online. It is not quarantined if a box of another owner has as many failures that were not
+-- confirmed, because the cause is then not the box: the objects came late.
 CREATE OR REPLACE FUNCTION validation.settle_failure(p_video text, p_is_confirmed boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

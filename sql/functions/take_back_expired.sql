@@ -1,7 +1,7 @@
--- take_back_expired: take back the chunks whose lease expired, before a claim. Without any it reads the open chunks once.
--- One claim at a time does it: each chunk locks the row of its worker, and the claim then locks its own worker's row, so
--- two claims that took chunks back from each other's workers would wait for each other. The lock is a row that no login
--- reaches, and no advisory lock: any login may take and keep an advisory lock.
+-- take_back_expired: take back the chunks whose lease expired, before a claim. If no lease expired, it only reads the
+-- open chunks. One claim at a time does it: taking a chunk back locks the row of its worker, and the claim then locks
+-- the row of its own worker. Two claims that took chunks of each other's workers would wait for each other. The lock is
+-- a row that no login reaches, and no advisory lock, because any login may take and keep an advisory lock.
 CREATE OR REPLACE FUNCTION validation.take_back_expired() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp
 AS $$

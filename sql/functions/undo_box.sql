@@ -1,8 +1,8 @@
--- undo_box: take back what a box decided within the last p_since_s: a worker's id, or the label of a rented box. Videos
--- that it failed, put off or crashed become claimable with the attempts, crashes and losses that it added subtracted;
--- videos that it validated last become pending again, and their results stay current until they are committed again.
--- Videos that another box holds now, or has validated since, are left. Returns how many, by what it had decided; with
--- p_dry_run changes nothing.
+-- undo_box: undo what a box decided within the last p_since_s seconds. p_box: a worker id, or the label of a rented
+-- box. Videos that the box failed, postponed or returned by a crash or loss become claimable; the attempts, crashes and
+-- losses that the box added are subtracted. Validated videos whose last commit is from the box become pending; their
+-- results stay current until they are committed again. Videos that another box holds now, or has validated since, are
+-- left. Returns the number of videos per kind of decision. With p_dry_run nothing is changed.
 CREATE OR REPLACE FUNCTION validation.undo_box(p_box text, p_since_s integer, p_dry_run boolean)
 RETURNS TABLE (decision text, videos bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'

@@ -1,6 +1,7 @@
--- withdraw_shard: take a shard out of the ledger whose object is missing or has other bytes. Its current videos go back to
--- the queue with no attempts, unless an older shard still has their result, which is current again then.
--- Its chunk is closed as expired and counts nothing any more. Returns how many videos were requeued.
+-- withdraw_shard: remove a shard from the ledger, because its object is missing or has other bytes. If an older shard
+-- has a result of one of its current videos, that result becomes current again; the other videos go back to the queue
+-- with no attempts. The chunk of the shard is closed as expired, and its counts become 0. Returns how many videos were
+-- requeued.
 CREATE OR REPLACE FUNCTION validation.withdraw_shard(p_shard_key text, p_reason text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = validation, pg_temp SET lock_timeout = '5s'
 AS $$

@@ -1,7 +1,7 @@
--- chunk_tallies: audio and verdicts that committed chunks counted, for the videos that are validated. A video counts by
--- the last chunk that counted it (a chunk that asked some models only counts nothing); canaries do not count. A chunk
--- counts by the share of its segments that is still current. One row per chunk that counted.
--- Canaries are subtracted at the end: the queue is grouped as a whole, without a lookup per video.
+-- chunk_tallies: the audio and the verdicts of committed chunks, for the videos that are validated now. One row per
+-- chunk that counted audio and verdicts; a chunk that asked only some models counted none. A video belongs to the last
+-- chunk that counted it. The counts of a chunk are multiplied by the share of its segments whose videos still belong to
+-- it. Canaries do not count. They are subtracted at the end, so that the queue is grouped without a lookup per video.
 CREATE OR REPLACE VIEW validation.chunk_tallies AS
 WITH validated AS (
     SELECT q.validation_chunk AS chunk_id, sum(q.validation_segments) AS segments

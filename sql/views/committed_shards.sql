@@ -1,7 +1,7 @@
--- committed_shards: the shards that readers read. Rows of the videos in `superseded` are not read, because a newer shard
--- of the same suite and revision has them. `withheld` names these videos and the canaries, which are no training data.
--- The view has everything that a reader needs, so one statement sees the state of one moment. revision_since orders the
--- revisions of a suite: readers prefer the latest.
+-- committed_shards: the shards with current results, which readers read. Readers skip the rows of the videos in
+-- `superseded`, because a newer shard of the same suite and revision has them. `withheld` has these videos and the
+-- canaries, which are no training data. The view has everything that a reader needs, so one statement sees the state of
+-- one moment. revision_since orders the revisions of a suite: readers prefer the latest.
 CREATE OR REPLACE VIEW validation.committed_shards AS
 SELECT s.shard_key, s.shard_sha256, s.shard_bytes, s.segments, s.videos AS videos_validated, s.suite, s.chunk_id,
        c.worker_id, c.flow_run_id, s.committed_at AS closed_at, s.revision, s.models, since.revision_since,

@@ -2,7 +2,7 @@
 -- hour, the rate counts from the first claim of what was committed in it.
 -- Done means validated or failed for good; a video that waits for another attempt is left.
 -- Claims start at random points, so the videos done are an unbiased sample of those left.
--- seconds_left_min and seconds_left_max enclose the true value nine times in ten if the fleet goes on as before:
+-- seconds_left_min and seconds_left_max enclose the true value nine times in ten, if the fleet works on as before:
 -- commits come in lumps, so the error of the rate is estimated from the spread of five-minute blocks (batch means with
 -- Student's t). videos_per_s and seconds_left are null until something was committed; the bounds until there are three
 -- blocks; seconds_left_max also while the rate may be zero.

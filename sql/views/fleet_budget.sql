@@ -1,5 +1,5 @@
--- fleet_budget: one row per fleet: what is ordered, what it costs per hour, what is spent, what is left to do, and
--- what its last tick said. boxes are those that work or will.
+-- fleet_budget: one row per fleet: what is ordered, what it costs per hour, what is spent, what is left to do, and the
+-- sentences of its last tick. boxes counts the boxes that are requested, renting, working or draining.
 CREATE OR REPLACE VIEW validation.fleet_budget AS
 SELECT f.fleet, validation.fleet_now() AS now, f.label_prefix, f.machines, f.max_usd_per_hour, f.max_usd, f.order_json,
        coalesce(i.usd_per_hour, 0)     AS usd_per_hour,

@@ -1,6 +1,6 @@
--- pending_canaries: canaries in a committed shard, or failed in a committed chunk, that were not evaluated there yet,
--- also if a newer shard has them by now: each box is evaluated on what it wrote itself. is_comparable: the same
--- revisions of the same models gave both answers; `basis` is what else the answers depend on.
+-- pending_canaries: canaries that a committed chunk validated or failed and that were not evaluated in this chunk yet.
+-- A canary stays here if a newer shard has it too: each box is evaluated on what it wrote itself. is_comparable: the
+-- same revisions of the same models gave both answers; `basis` is what else the answers depend on.
 -- OFFSET 0 makes the planner start at the few canaries and follow indexes: it might otherwise read the whole queue
 -- every half minute. Without any canary the view costs nothing.
 CREATE OR REPLACE VIEW validation.pending_canaries AS

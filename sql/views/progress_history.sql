@@ -3,7 +3,7 @@
 -- A step is one minute in the first two hours, ten minutes in the first day, then one hour; duration_s is less for the
 -- first and the present step.
 -- failed are videos that failed for good; a video that waits for another attempt is left.
--- videos_left is counted back from what is left now: a video that was added later counts as if it had been there. usd
+-- videos_left is counted back from what is left now: a video that was added later counts in the earlier steps too. usd
 -- is null if no box was ever rented; verdicts and audio_s are null where no chunk counted them.
 CREATE OR REPLACE VIEW validation.progress_history AS
 WITH work AS (

@@ -1,6 +1,6 @@
--- unwitnessed_failures: videos that the boxes of one owner have failed, and no other. They are final as soon as a box of
--- another owner fails them too, or the control plane reads the same from the object; is_refuted: the control plane read
--- it without an error, and only another box can decide.
+-- unwitnessed_failures: pending videos that boxes of exactly one owner have failed. A failure becomes final when a box
+-- of another owner fails the video too, or when the control plane finds the object unusable. is_refuted: the control
+-- plane has read the object without an error, and only a box of another owner can confirm the failure.
 CREATE OR REPLACE VIEW validation.unwitnessed_failures AS
 SELECT q.video_id, q.language, q.segment_count, q.validation_error AS error, q.validation_witness AS owner,
        max(d.decided_at) AS failed_at, bool_and(d.refuted_at IS NOT NULL) AS is_refuted

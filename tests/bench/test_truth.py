@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from validation.calibration.fault_injection import SOUND, FaultyClip
+from validation.calibration.fault_injection import SOUND, ClipVariant
 from validation.calibration.metrics import EvaluatedClip
 from validation.domain import Fault, Scored, Unscored, Utterance
 from validation.scoring.verdict import Condition, Rule, Rules
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 from answer_cache import CachedSuite
-from truth_report import describe_group, format_table, group_clips, group_languages
+from truth_report import describe_group, format_languages, format_table, group_clips, group_languages
 
 RULES = Rules(
     version="v",
@@ -27,7 +27,7 @@ RULES = Rules(
 
 def evaluate(clip: str, language: str, fault: str, p: float, *, is_synthetic: bool = False) -> EvaluatedClip:
     audio = np.zeros(1, np.float32)
-    return EvaluatedClip(FaultyClip(clip, fault, fault, audio, "", "xx", language, is_synthetic), {"p": p})
+    return EvaluatedClip(ClipVariant(clip, fault, fault, audio, "", "xx", language, is_synthetic), {"p": p})
 
 
 @pytest.fixture
@@ -48,6 +48,10 @@ def test_each_language_is_reported_for_itself(evaluated):
     assert told["en"]["faults"]["noise"]["not_accepted"]["value"] == 0
     assert told["en"]["clean"]["not_accepted"]["value"] == 1
     assert told["hi"]["faults"]["noise"]["auc"] == {"p low": 1.0}
+    assert (told["hi"]["faults"]["noise"]["margin_auc"], told["en"]["faults"]["noise"]["margin_auc"]) == (1, 0)
+    header, _, *rows = format_languages(told)
+    assert header == "| | clips | nothing | noise |"
+    assert [row.split(" | ")[:3] for row in rows] == [["| en", "1", "100 [21 100]"], ["| hi", "1", "0 [0 79]"]]
 
 
 def test_synthetic_speech_is_a_group_of_its_own(evaluated):
@@ -56,6 +60,14 @@ def test_synthetic_speech_is_a_group_of_its_own(evaluated):
     assert len(groups["natural"].evaluated) + len(groups["synthetic"].evaluated) == len(groups["all"].evaluated) == 4
     table = list(format_table({name: describe_group(group, RULES) for name, group in groups.items() if group}))
     assert len({len(line) for line in table}) == 1
+
+
+def test_clips_that_limits_were_chosen_on_are_reported_apart_from_held_out_clips(evaluated):
+    """The two parts of natural speech add up to natural speech, and those of synthetic speech to synthetic speech."""
+    groups = {group.name: group.evaluated for group in group_clips(evaluated)}
+    for kind in ("natural", "synthetic"):
+        parts = [*groups[f"{kind}, set on"], *groups[f"{kind}, held out"]]
+        assert sorted(map(id, parts)) == sorted(map(id, groups[kind]))
 
 
 class Counted:

@@ -17,7 +17,7 @@ from blocks.types import (
     VastCredentials,
     collect_box_environment,
     find_block,
-    find_credentials,
+    find_vast_account,
 )
 from simulation.fake_vast.service import EmbeddedVast
 from validation.errors import BadInput
@@ -136,7 +136,7 @@ def test_vast_account_is_saved_and_tested(prefect, box, open_folder, monkeypatch
         try:
             assert save_blocks() == 0
             monkeypatch.delenv("VAST_API_KEY")
-            assert find_credentials().api_key.get_secret_value() == vast.client_environment()["VAST_API_KEY"]
+            assert find_vast_account().api_key.get_secret_value() == vast.client_environment()["VAST_API_KEY"]
             assert test_blocks() == 0
             assert "of credit" in capsys.readouterr().out
             VastCredentials(api_key="dead-secret", url=vast.url).save(VAST_BLOCK, overwrite=True)

@@ -12,7 +12,7 @@ from validation.calibration.fault_injection import (
     find_missing_faults,
     inject_faults,
 )
-from validation.calibration.trusted_clips import load_trusted
+from validation.calibration.trusted_clips import load_trusted_clips
 from validation.domain import SAMPLE_RATE
 from validation.errors import BadInput
 from validation.local.sample_corpus import CLIPS
@@ -20,7 +20,7 @@ from validation.local.sample_corpus import CLIPS
 
 @pytest.fixture(scope="module")
 def clips():
-    return {clip.name: clip for clip in load_trusted(CLIPS)}
+    return {clip.name: clip for clip in load_trusted_clips(CLIPS)}
 
 
 @pytest.fixture(scope="module")
@@ -150,4 +150,4 @@ def test_invalid_manifest_of_trusted_clips_is_refused(tmp_path: Path, what):
     if manifest is not None:
         (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(BadInput, match=says):
-        load_trusted(tmp_path)
+        load_trusted_clips(tmp_path)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.calibration.fault_injection import SOUND, FaultyClip
-from validation.calibration.limits import apply_proposals, count_loss, propose_limits, validate_limits
+from validation.calibration.fault_injection import SOUND, ClipVariant
+from validation.calibration.limits import apply_proposals, cross_validate_loss, measure_loss, propose_limits
 from validation.calibration.metrics import (
     EvaluatedClip,
     estimate,
@@ -44,7 +44,7 @@ def test_confidence_bounds_count_clips():
 def evaluate(fault: str, clip: str, **signals) -> EvaluatedClip:
     """A variant of a clip with these signals."""
     return EvaluatedClip(
-        FaultyClip(clip, fault, fault, np.zeros(1, np.float32), "", "hi", "hi"), {"fault": None} | signals
+        ClipVariant(clip, fault, fault, np.zeros(1, np.float32), "", "hi", "hi"), {"fault": None} | signals
     )
 
 
@@ -96,7 +96,7 @@ def test_proposed_limit_keeps_the_allowed_loss(sound, faulty, max_loss, op):
     for proposal in propose_limits(variants, rules, max_loss=max_loss):
         assert proposal.loss.value <= max_loss
         assert proposal.finds > proposal.finds_before or proposal.loss_before.value > max_loss
-        rejected, not_accepted = count_loss(variants, apply_proposals(rules, [proposal], "c"))
+        rejected, not_accepted = measure_loss(variants, apply_proposals(rules, [proposal], "c"))
         assert rejected == not_accepted == proposal.loss
 
 
@@ -107,8 +107,8 @@ def test_expected_loss_is_measured_on_unseen_clips():
         evaluate("hiss", f"{n:02d}", p=0.58, n=0) for n in range(10)
     ]
     proposed = apply_proposals(RULES, list(propose_limits(variants, RULES, max_loss=0.01)), "c")
-    assert count_loss(variants, proposed)[0].value == 0.0
-    assert validate_limits(variants, RULES, max_loss=0.01)[0].value == pytest.approx(0.1)
+    assert measure_loss(variants, proposed)[0].value == 0.0
+    assert cross_validate_loss(variants, RULES, max_loss=0.01)[0].value == pytest.approx(0.1)
 
 
 def test_limit_stays_if_no_further_fault_is_found():

@@ -14,8 +14,8 @@ from tests.support.ledger_helpers import execute, fetch, statuses
 from tests.support.result_helpers import violated_invariants
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import find_committed_shards
-from validation.calibration.trusted_clips import load_trusted
-from validation.canaries.generate import generate_canaries, is_stable, list_conditions, make_probes
+from validation.calibration.trusted_clips import load_trusted_clips
+from validation.canaries.generate import generate_canaries, is_stable, list_conditions, make_probes, make_variants
 from validation.cli.main import main
 from validation.control.audit import audit
 from validation.control.compact import compact_all
@@ -54,7 +54,7 @@ def suite():
 
 @pytest.fixture(scope="module")
 def probes(suite, trusted):
-    return make_probes(suite, load_trusted(trusted))
+    return make_probes(suite, make_variants(load_trusted_clips(trusted)))
 
 
 @dataclass
@@ -87,7 +87,7 @@ def workers(box, suite, trusted, monkeypatch, capsys):
     monkeypatch.setenv("VFLEET_SUITE", "vad")
     box.add_videos(*ORDINARY_VIDEOS)
     assert main(["canaries", "add", str(trusted), "--count", "12", "--seed", "3"]) == 0
-    assert "12 canaries with" in capsys.readouterr().out
+    assert "12 of 12 canaries, with" in capsys.readouterr().out
     settings = box.context.settings.model_copy(update={"suite": "vad"})
     ann = replace(box.context, scorer=suite, settings=settings)
     bob = replace(ann, scorer=SpeechlessScorer(suite), settings=settings.model_copy(update={"worker_id": "bob"}))
@@ -259,4 +259,4 @@ def test_no_probes_without_clips(suite):
     """Without clips there are no probes, and a missing folder of clips is refused."""
     assert make_probes(suite, []) == []
     with pytest.raises(BadInput):
-        load_trusted(CLIPS / "nowhere")
+        load_trusted_clips(CLIPS / "nowhere")

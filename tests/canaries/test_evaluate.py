@@ -13,7 +13,7 @@ from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.workers import register_worker
 from validation.scoring.verdict import Condition, Rule, Rules
-from validation.shards.schema import comparability_key
+from validation.shards.schema import results_basis
 from validation.storage.store import delete_object
 from validation.worker.chunk.context import run_chunk
 
@@ -69,7 +69,7 @@ def canary_box(box):
     box.add_videos("a")
     tones = {"duration_s": 0.5, "ear_peak": 0.1}
     answers = {"b": (KnownAnswer("accept", tones),) * 2}
-    insert_canaries(box.engine, "tiny", {"ear": "1"}, answers, basis=comparability_key("tiny-1", "all"))
+    insert_canaries(box.engine, "tiny", {"ear": "1"}, answers, basis=results_basis("tiny-1", "all"))
     box.add_videos("b")
     return box
 

@@ -12,10 +12,10 @@ from tests.support.hostile_words import HOSTILE_WORDS, unsafe_characters
 from tests.support.ledger_helpers import claim, execute
 from tests.support.status_helpers import rent
 from validation.analysis.status.fleet_status import read_status
-from validation.analysis.status.format import write_page
+from validation.analysis.status.format import render_status_page
 from validation.cli.main import main
 from validation.control.sweep import SweepReport
-from validation.fleet.reconcile import Report
+from validation.fleet.reconcile import TickReport
 from validation.ledger.boxes import issue_box_key
 from validation.ledger.maintenance import SweptChunk
 from validation.output import LineFormatter
@@ -115,10 +115,10 @@ def tags_of(markdown: str) -> list[str]:
 def test_page_of_prefect_has_no_foreign_element(attacked):
     """The progress page renders as with harmless labels: no script, link, remote image or cell more."""
     status = read_status(attacked.engine)
-    tags = tags_of(write_page(status))
+    tags = tags_of(render_status_page(status))
     for row in status.languages:
         row["language"] = "hi"
-    assert tags == tags_of(write_page(status))
+    assert tags == tags_of(render_status_page(status))
 
 
 def test_cells_and_descriptions_of_artifacts_have_no_foreign_element(attacked, monkeypatch):
@@ -132,9 +132,9 @@ def test_cells_and_descriptions_of_artifacts_have_no_foreign_element(attacked, m
     progress.publish_language_bars(status)
     chunk = claim_any(attacked)
     swept = [SweptChunk(chunk.chunk_id, word, None, word, 1, 0) for word in WORDS]
-    control.publish_report(SweepReport(swept=swept, stale_workers=WORDS, orphans=WORDS, failures=WORDS), WORDS)
+    control.publish_sweep(SweepReport(swept=swept, stale_workers=WORDS, orphans=WORDS, failures=WORDS), WORDS)
     told = {"by_state": {}, "usd_per_hour": 0.0, "spent_usd": 0.0, "credit_usd": None, "done": {}}
-    fleet.publish_tick("blue", Report(wanted=1, notes=tuple(WORDS), listing_complete=True, listed=0, **told))
+    fleet.publish_tick("blue", TickReport(wanted=1, notes=tuple(WORDS), listing_complete=True, listed=0, **told))
     texts = [str(cell) for rows, _ in published for row in rows for cell in row.values()]
     texts += [named["description"] for _, named in published]
     assert len(texts) > 8 * len(WORDS)

@@ -39,14 +39,14 @@ def test_segments_faults_and_passed_over_files_are_shown(paired, capsys):
     assert main(["inspect", str(paired), "--json"]) == ExitCode.OK
     found = json.loads(capsys.readouterr().out)
     assert (found["layout"], found["refusal"]) == ("pairs", None)
-    assert "same name" in found["reason"]
+    assert "same name" in found["layout_reason"]
     first, second, third = found["segments"]
     assert (first["member"], first["text"], first["language"], first["start_s"]) == ("1.wav", "one", "hi", 1.0)
     assert first["length_difference_s"] == pytest.approx(first["decoded_s"] - 0.5, abs=0.01)
     assert (second["text"], second["fault"]) == ("two", None)
     assert (third["member"], third["decoded_s"]) == (None, None)
     assert third["fault"].startswith("no_audio")
-    assert found["passed_over"] == {".jpg": 2}
+    assert found["ignored_files"] == {".jpg": 2}
 
 
 def test_the_table_fits_80_columns(paired, capsys, monkeypatch):
@@ -55,7 +55,7 @@ def test_the_table_fits_80_columns(paired, capsys, monkeypatch):
     assert main(["inspect", str(paired)]) == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-2:] == ["3 segments, 1 with a fault", "passed over: 2 .jpg"]
+    assert lines[-2:] == ["3 segments, 1 with a fault", "ignored files: 2 .jpg"]
 
 
 def test_a_refused_tar_is_one_sentence_and_exit_code_1(tmp_path, capsys):

@@ -14,7 +14,7 @@ from validation.control.compact import compact_all, compact_group, compact_steps
 from validation.ledger.maintenance import Requeue, requeue_videos
 from validation.ledger.queries import read_committed_shards, read_retired_shards
 from validation.shards.manifest import ShardManifest
-from validation.shards.naming import sibling_key
+from validation.shards.naming import manifest_key_of
 from validation.shards.schema import ShardCorrupt
 from validation.storage.store import delete_object, get_bytes, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
@@ -39,7 +39,7 @@ def three(box):
     for _ in range(3):
         run_chunk(box.context, size=2)
     first = read_committed_shards(box.engine)[0]
-    manifest = ShardManifest.from_json(get_bytes(box.context.results, sibling_key(first.shard_key)), "m")
+    manifest = ShardManifest.from_json(get_bytes(box.context.results, manifest_key_of(first.shard_key)), "m")
     requeue_videos(box.engine, Requeue([manifest.videos[0].video_id]))
     run_chunk(box.context)
     return box
@@ -52,7 +52,7 @@ def test_compaction_replaces_many_shards_by_one(three):
     assert len(group) == 4
     assert [shard.shard_key for shard in read_committed_shards(three.engine)] == [made.key]
     assert read_rows(three).equals(before)
-    assert set(list_keys(three.context.results)) == keys | {made.key, sibling_key(made.key)}
+    assert set(list_keys(three.context.results)) == keys | {made.key, manifest_key_of(made.key)}
     assert len(read_retired_shards(three.engine)) == 4
     assert findings(three) == []
     assert list(compact_all(three.engine, three.context.results)) == []
@@ -124,7 +124,7 @@ def test_failed_videos_stay_in_the_compacted_manifest(box):
     box.add_videos("c", "d")
     run_chunk(box.context)
     ((_, made),) = compact_all(box.engine, box.context.results)
-    kept = ShardManifest.from_json(get_bytes(box.context.results, sibling_key(made.key)), "m")
+    kept = ShardManifest.from_json(get_bytes(box.context.results, manifest_key_of(made.key)), "m")
     assert [failure.video_id for failure in kept.failed] == ["b"]
 
 

@@ -64,7 +64,7 @@ def test_shard_committed_during_verification_is_not_wrong(box, shards, monkeypat
 
         return read
 
-    for name in ("read_committed_shards", "read_shard_segments"):
+    for name in ("read_committed_shards", "read_segment_counts"):
         monkeypatch.setattr(audit, name, commit_in_between(getattr(audit, name)))
     assert [each.problem for each in verify_shards(box.engine, box.context.results)] == [None] * 3
 

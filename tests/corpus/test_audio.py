@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.audio_samples import DECLARING_LENGTH, ENCODED, RATE_48K, SPEECH, fault_of, resample, similarity
 from tests.support.corpus_samples import CLIPS, encode, encode_with_ffmpeg, read_speech
-from validation.corpus.audio import Undecodable, decode_audio, slice_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio, slice_audio
 from validation.domain import SAMPLE_RATE, Fault
 
 
@@ -129,7 +129,7 @@ def test_damage_gives_a_waveform_or_a_fault(kind, data):
     payload[start : start + 8] = data.draw(st.binary(min_size=1, max_size=8))
     try:
         decoded = decode_audio(bytes(payload))
-    except Undecodable:
+    except AudioDecodeError:
         return
     assert np.abs(decoded).max() <= 1
 
@@ -141,7 +141,7 @@ def test_an_absurd_sample_rate_stays_within_the_limit(rate):
     struct.pack_into("<II", payload, 24, rate, 2 * rate)
     try:
         decoded = decode_audio(bytes(payload), limit_s=60.0)
-    except Undecodable:
+    except AudioDecodeError:
         return
     assert len(decoded) <= 60 * SAMPLE_RATE
 
@@ -210,7 +210,7 @@ def test_a_span_is_sliced_to_the_sample():
 )
 def test_a_span_outside_the_audio_is_a_fault(start_s, end_s, kind):
     """A span is never shortened to fit the audio."""
-    with pytest.raises(Undecodable) as caught:
+    with pytest.raises(AudioDecodeError) as caught:
         slice_audio(SPEECH, start_s, end_s, limit_s=2.0)
     assert caught.value.fault.kind == kind
 

@@ -9,7 +9,7 @@ from tests.support import fragile_decoder
 from tests.support.corpus_samples import CLIPS, encode, read_speech
 from tests.support.fragile_decoder import ENDLESS, KILLER
 from validation.corpus import decode_subprocess
-from validation.corpus.audio import Undecodable, decode_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio
 from validation.corpus.fetch import fetch_video
 from validation.corpus.pack import PackedSegment, pack_video
 from validation.domain import Fault, Video
@@ -35,7 +35,7 @@ def fetch_suspect(segments: list[PackedSegment]) -> list[str]:
 def outcome(decode, payload: bytes) -> Fault | list[float]:
     try:
         return decode(payload, 60.0).tolist()
-    except Undecodable as error:
+    except AudioDecodeError as error:
         return error.fault
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_crashes_the_decoder_fails_alone(fragile):
 )
 def test_the_fault_says_how_the_decoder_ended(fragile, mark, reason):
     """By a signal, or by the timeout."""
-    with decode_subprocess.subprocess_decoder() as decoder, pytest.raises(Undecodable, match=reason):
+    with decode_subprocess.subprocess_decoder() as decoder, pytest.raises(AudioDecodeError, match=reason):
         decoder.decode(SPEECH + mark)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.fuzz_audio import DECLARING, RATE_FIELDS, SPEECH, UNDECLARED, mutate_audio
 from tests.support.fuzz_tars import make_tars, mutate_tar
-from validation.corpus.audio import Undecodable, decode_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio
 from validation.corpus.inspect import inspect_tar
 
 pytestmark = pytest.mark.attack
@@ -27,7 +27,7 @@ def test_a_damaged_tar_is_read_or_refused_by_name(count):
 @pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])
 def test_damaged_audio_is_refused_or_whole(count):
     """A file whose container declares its length never decodes to nine tenths of it or less, and no error but
-    ``Undecodable`` leaves the decoder."""
+    ``AudioDecodeError`` leaves the decoder."""
     files = {kind: encode() for kind, encode in {**DECLARING, **UNDECLARED}.items()}
     passed = []
     for place in range(count):
@@ -35,7 +35,7 @@ def test_damaged_audio_is_refused_or_whole(count):
         damaged = mutate_audio(files[kind], random.Random(f"{count}/{place}"))
         try:
             share = len(decode_audio(damaged)) / len(SPEECH)
-        except Undecodable:
+        except AudioDecodeError:
             continue
         rate = RATE_FIELDS.get(kind, slice(0))
         if share < MIN_SHARE and kind in DECLARING and damaged[rate] == files[kind][rate]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.layout_helpers import AUDIO, LIMITS, SLICES, faults, lay_out, lines, make_cut, names, texts
 from validation.corpus.layouts import NoSegments, read_layout
 from validation.corpus.records import read_record
-from validation.corpus.segment_refs import AudioSpan, BadLayout, TarListing, natural_order
+from validation.corpus.segment_refs import AudioSpan, BadLayout, TarListing, natural_sort_key
 from validation.corpus.tar import Member, TarUnsafe
 
 
@@ -74,8 +74,8 @@ def test_segments_are_ordered_by_number():
 @settings(deadline=None)
 def test_the_order_of_names_is_total(words):
     """Any names can be ordered, numbers of any length included, and equal ranks mean equal names."""
-    ordered = sorted(words, key=natural_order)
-    assert all(natural_order(a) < natural_order(b) or a == b for a, b in itertools.pairwise(ordered))
+    ordered = sorted(words, key=natural_sort_key)
+    assert all(natural_sort_key(a) < natural_sort_key(b) or a == b for a, b in itertools.pairwise(ordered))
 
 
 def test_a_missing_or_broken_half_of_a_pair_is_a_fault_of_its_segment():
@@ -235,17 +235,17 @@ def test_a_tar_without_segments_says_so_in_two_words(files):
 
 
 @pytest.mark.parametrize(
-    ("passed_over", "sentence"),
+    ("ignored_files", "sentence"),
     [
-        (["thumbnail.jpg"], "no segments; passed over 1 .jpg"),
-        (["a.xyz", "b.XYZ", "c.srt"], "no segments; passed over 2 .xyz, 1 .srt"),
-        (["a.xyz", "s/._a.flac", "LICENCE"], "passed over 1 .xyz, 1 hidden, 1 without a suffix"),
+        (["thumbnail.jpg"], "no segments; ignored files: 1 .jpg"),
+        (["a.xyz", "b.XYZ", "c.srt"], "no segments; ignored files: 2 .xyz, 1 .srt"),
+        (["a.xyz", "s/._a.flac", "LICENCE"], "ignored files: 1 .xyz, 1 hidden, 1 without a suffix"),
     ],
 )
-def test_no_segments_counts_what_was_passed_over(passed_over, sentence):
+def test_no_segments_counts_the_ignored_files(ignored_files, sentence):
     """A suffix that is not known may be the reason, so the message names it."""
     with pytest.raises(NoSegments) as caught:
-        lay_out(dict.fromkeys(passed_over, b"x"))
+        lay_out(dict.fromkeys(ignored_files, b"x"))
     assert sentence in str(caught.value)
 
 

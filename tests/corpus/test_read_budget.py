@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.corpus_samples import encode, make_tar, read_speech
 from tests.support.layout_helpers import lay_out, lines, make_cut
-from validation.corpus.audio import Undecodable
+from validation.corpus.audio import AudioDecodeError
 from validation.corpus.budget import ReadBudget, TarLimits
 from validation.corpus.fetch import CorpusLimits, decode_layout
 from validation.corpus.inspect import inspect_tar
@@ -101,7 +101,7 @@ def test_decoding_ends_with_the_time_of_the_tar():
     def slow(*_: object) -> None:
         nonlocal now_s
         now_s += 700.0
-        raise Undecodable("too_long", "the file holds more than 3600 s")
+        raise AudioDecodeError("too_long", "the file holds more than 3600 s")
 
     now_s = 0.0
     packed = make_tar({f"{place}.{kind}": b"x" for place in range(9) for kind in ("flac", "txt")})

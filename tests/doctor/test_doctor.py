@@ -305,7 +305,7 @@ def old_driver(monkeypatch):
     }  # fmt: skip
     nvml = {name: (lambda *_, answer=answer: answer) for name, answer in answers.items()}
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError, **nvml))
-    monkeypatch.setattr(machine, "built_for_cuda", lambda: 13)
+    monkeypatch.setattr(machine, "find_built_cuda_major", lambda: 13)
 
 
 def test_old_driver_stops_a_worker_before_it_claims(healthy, old_driver, monkeypatch):
@@ -314,7 +314,7 @@ def test_old_driver_stops_a_worker_before_it_claims(healthy, old_driver, monkeyp
     with pytest.raises(DriverTooOld, match=r"535\.183\.01 .* CUDA 13: rent a machine with driver 580\.65 or newer"):
         check_box(settings)
     assert run_check(settings, check_driver).status == "failed"
-    monkeypatch.setattr(machine, "built_for_cuda", lambda: 12)
+    monkeypatch.setattr(machine, "find_built_cuda_major", lambda: 12)
     assert run_check(settings, check_driver).status == "ok"
 
 

@@ -6,7 +6,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.fleet
 from blocks.control import ControlServices
-from blocks.types import VastCredentials, find_credentials
+from blocks.types import VastCredentials, find_vast_account
 from flows.reconcile import reconcile_fleet
 from tests.support.fleet_world import FLEET, World
 from tests.support.vast_helpers import client_of
@@ -49,7 +49,7 @@ def test_run_ends_with_what_it_did_or_what_to_do(world):
 
 
 def unset_the_key(world, monkeypatch):
-    monkeypatch.setattr(tasks.fleet, "find_credentials", lambda: VastCredentials(api_key=""))
+    monkeypatch.setattr(tasks.fleet, "find_vast_account", lambda: VastCredentials(api_key=""))
     monkeypatch.setattr(VastCredentials, "open_client", OPEN_CLIENT)
 
 
@@ -86,8 +86,8 @@ def test_environment_key_precedes_the_block(world):
     environment."""
     VastCredentials(api_key="block-key").save("vast", overwrite=True)
     try:
-        assert find_credentials(Settings()).api_key.get_secret_value() == "block-key"
+        assert find_vast_account(Settings()).api_key.get_secret_value() == "block-key"
         settings = Settings(vast_api_key="environment-key")
-        assert find_credentials(settings).api_key.get_secret_value() == "environment-key"
+        assert find_vast_account(settings).api_key.get_secret_value() == "environment-key"
     finally:
         VastCredentials.delete("vast")

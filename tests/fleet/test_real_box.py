@@ -18,7 +18,7 @@ from tests.support.fleet_helpers import pass_time
 from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.domain import Video
 from validation.fleet.launch_spec import LaunchSpec, read_box_environment
-from validation.fleet.reconcile import ReconcileContext, Report, reconcile
+from validation.fleet.reconcile import ReconcileContext, TickReport, reconcile
 from validation.ledger.fleet import scale_to_zero, set_target
 from validation.ledger.seed import seed_videos
 from validation.local.process import poll_until
@@ -53,7 +53,7 @@ class Site:
         (box,) = self.living()
         return box["id"]
 
-    def tick(self) -> Report:
+    def tick(self) -> TickReport:
         report = reconcile(self.context)
         assert report is not None
         return report

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from flows.dispatch import dispatch_chunks
 from flows.sweep import sweep_stale_claims
-from tasks.control import correct, correct_state, is_worker_session_over, read_runs, reconcile_flow_runs
+from tasks.control import find_correction, is_worker_session_over, read_runs, reconcile_flow_runs, replace_state
 from tests.support.ledger_helpers import claim, execute, expire, fetch, statuses, stop_heartbeat
 from validation.control.sweep import SweepIncomplete
 from validation.domain import WorkerProfile
@@ -166,7 +166,7 @@ def test_state_of_a_run_without_a_process_is_corrected(state, age, facts, expect
     A run that holds a chunk is alive, whatever other chunks were taken back under its name.
     """
     state.timestamp = now("UTC") - age
-    told = correct_state(FlowRun(flow_id=uuid4(), state=state), **facts)
+    told = find_correction(FlowRun(flow_id=uuid4(), state=state), **facts)
     assert (told.name if told else None) == (expected().name if expected else None)
 
 
@@ -308,8 +308,8 @@ def test_run_that_ended_since_it_was_read_keeps_its_state(prefect, chunk_run, fl
     run = chunk_run("ann")
     seen = prefect.read_flow_run(run.id)
     prefect.set_flow_run_state(run.id, Completed())
-    assert not correct(prefect, seen, Crashed())
-    assert not correct(prefect, prefect.read_flow_run(run.id), Crashed())
+    assert not replace_state(prefect, seen, Crashed())
+    assert not replace_state(prefect, prefect.read_flow_run(run.id), Crashed())
     assert prefect.read_flow_run(run.id).state.is_completed()
 
 

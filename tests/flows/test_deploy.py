@@ -158,7 +158,7 @@ def test_build_steps_exist_and_accept_their_inputs():
 def test_image_is_labelled_with_its_commit(prefect_server, monkeypatch):
     """The build gets the current commit as REVISION, which the Dockerfile makes a label."""
     given = {}
-    monkeypatch.setattr("validation.local.prefect_client.find_docker", lambda: None)
+    monkeypatch.setattr("validation.local.prefect_client.check_docker", lambda: None)
     monkeypatch.setattr(BUILD, lambda **inputs: given.update(inputs) or {"image": "i"})
     monkeypatch.setenv("VFLEET_IMAGE", "registry/vfleet")
     monkeypatch.chdir(PROJECT)

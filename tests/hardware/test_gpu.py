@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-from validation.hardware.gpu import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.hardware.gpu import GpuLost, GpuOutOfMemory, convert_gpu_errors
 
 TOO_LITTLE = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB"),
@@ -62,21 +62,21 @@ def named(errors: list[Exception]) -> dict:
 def test_out_of_memory_is_recognised_for_every_library(error):
     """Out of memory has a class of its own, because only then a smaller batch helps."""
     with pytest.raises(GpuOutOfMemory):
-        classify_gpu_errors(partial(fail, error))
+        convert_gpu_errors(partial(fail, error))
 
 
 @pytest.mark.parametrize("error", **named(BROKEN))
 def test_a_failed_gpu_is_recognised_for_every_library(error):
     """After such an error every call of this process fails, so no segment is to blame."""
     with pytest.raises(GpuLost, match="the GPU has failed"):
-        classify_gpu_errors(partial(fail, error))
+        convert_gpu_errors(partial(fail, error))
 
 
 @pytest.mark.parametrize("error", **named(OWN))
 def test_other_errors_are_raised_unchanged(error):
     """An error of the model itself is not classified, whatever a quoted transcript says."""
     with pytest.raises(type(error)) as raised:
-        classify_gpu_errors(partial(fail, error))
+        convert_gpu_errors(partial(fail, error))
     assert raised.value is error
 
 
@@ -87,7 +87,7 @@ def test_out_of_memory_frees_the_cache_of_torch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
     for error in (*TOO_LITTLE, *BROKEN):
         with pytest.raises((GpuOutOfMemory, GpuLost)):
-            classify_gpu_errors(partial(fail, error))
+            convert_gpu_errors(partial(fail, error))
     assert len(freed) == len(TOO_LITTLE)
 
 
@@ -105,7 +105,7 @@ def test_tensors_of_the_failed_call_are_freed_before_the_cache(monkeypatch):
     gc.disable()
     try:
         with pytest.raises(GpuOutOfMemory):
-            classify_gpu_errors(overrun)
+            convert_gpu_errors(overrun)
     finally:
         gc.enable()
     assert held[1]

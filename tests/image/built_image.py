@@ -29,7 +29,7 @@ from validation.ledger.engine import open_engine
 from validation.ledger.migrate import migrate
 from validation.ledger.queries import read_committed_shards
 from validation.ledger.seed import seed_videos
-from validation.local.demo import applied
+from validation.local.demo import replaced_environment
 from validation.local.prefect_client import PROJECT, PrefectClient
 from validation.local.process import poll_until
 from validation.local.sample_corpus import build_sample_corpus
@@ -191,7 +191,7 @@ def log_in_box(url: str) -> str:
 def validate_chunk(buildah: Buildah, folder: Path) -> list[str]:
     """Run a box of the image against the embedded stack until its chunk is committed, then stop it."""
     wrong = []
-    with LocalStack(folder, report=print) as stack, applied(stack.environment()), ExitStack() as undo:
+    with LocalStack(folder, report=print) as stack, replaced_environment(stack.environment()), ExitStack() as undo:
         url = stack.postgres.libpq_url()
         engine, settings = open_engine(url), Settings()
         migrate(engine)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from validation.domain import SAMPLE_RATE, Utterance
-from validation.inference.batch_queue import OLDEST_CLIENT_WEIGHT, FairBatchQueue, Request, admits
+from validation.inference.batch_queue import OLDEST_CLIENT_WEIGHT, FairBatchQueue, Request, may_admit
 from validation.inference.protocol import ARENA_BYTES
 from validation.inference.scheduler import MAX_INFLIGHT_BATCHES_PER_CLIENT
 from validation.models.batching import padded_cost_s, plan_batches
@@ -144,7 +144,7 @@ def test_back_pressure_limits_each_client_and_locks_none_out(inflight_s, max_inf
     """A client at its limit is not admitted; a client with nothing unanswered always is."""
     total_s, clients = sum(inflight_s), len(inflight_s)
     for own_s in inflight_s:
-        admitted = admits(own_s, total_s, clients, max_inflight_s=max_inflight_s)
+        admitted = may_admit(own_s, total_s, clients, max_inflight_s=max_inflight_s)
         assert not (admitted and own_s >= max_inflight_s)
         assert admitted or own_s > 0
         assert admitted or own_s >= max_inflight_s or total_s >= 2 * max_inflight_s

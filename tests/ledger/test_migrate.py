@@ -9,10 +9,10 @@ from tests.support.ledger_helpers import engine_for, execute, fetch
 from validation.ledger.migrate import (
     SchemaMismatch,
     find_invalid_indexes,
-    known_revision,
     migrate,
+    newest_migration,
     render_migration,
-    require_revision,
+    require_newest_migration,
 )
 from validation.ledger.rpc import LedgerBusy
 
@@ -35,7 +35,7 @@ def empty(postgres):
 def test_migrating_twice_changes_nothing(ledger):
     """The second run finds nothing to do."""
     before = [fetch(ledger, query) for query in (SHAPE, ROUTINES, INDEXES)]
-    assert migrate(ledger) == known_revision()
+    assert migrate(ledger) == newest_migration()
     assert [fetch(ledger, query) for query in (SHAPE, ROUTINES, INDEXES)] == before
 
 
@@ -62,7 +62,7 @@ def test_migration_that_was_cut_off_is_resumed(empty):
         "CREATE TABLE video_queue (video_id text PRIMARY KEY, status text, language text, segment_count int, claimed_by text, claimed_at timestamptz, validation_status text NOT NULL DEFAULT 'pending')",
     )
     migrate(empty)
-    require_revision(empty)
+    require_newest_migration(empty)
 
 
 def test_dry_run_prints_the_whole_migration(empty, ledger):
@@ -74,7 +74,7 @@ def test_dry_run_prints_the_whole_migration(empty, ledger):
             driver.execute(statement)
     for query in (SHAPE, ROUTINES, INDEXES):
         assert fetch(empty, query) == fetch(ledger, query)
-    require_revision(empty)
+    require_newest_migration(empty)
 
 
 def split_script(script: str) -> list[str]:
@@ -93,10 +93,10 @@ def split_script(script: str) -> list[str]:
 def test_database_at_another_migration_is_refused(ledger, empty):
     """The error names both migrations."""
     execute(ledger, "UPDATE validation.alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaMismatch, match=rf"{known_revision()}.*9999"):
-        require_revision(ledger)
+    with pytest.raises(SchemaMismatch, match=rf"{newest_migration()}.*9999"):
+        require_newest_migration(ledger)
     with pytest.raises(SchemaMismatch, match="not migrated"):
-        require_revision(empty)
+        require_newest_migration(empty)
 
 
 def test_no_statement_is_prepared(ledger, seed):

@@ -10,7 +10,7 @@ from validation.ledger.canaries import read_canary_results, read_quarantined_wor
 from validation.ledger.chunks import commit_chunk
 from validation.ledger.fleet import read_bans, read_rented_instances
 from validation.ledger.maintenance import sweep_stale_claims
-from validation.ledger.migrate import database_revision, known_revision, migrate
+from validation.ledger.migrate import database_migration, migrate, newest_migration
 from validation.ledger.queries import audit_ledger, read_view
 from validation.ledger.workers import register_worker
 
@@ -40,7 +40,7 @@ def upgraded(postgres, migrated_template):
     engine = engine_for(postgres.create_database("upgraded"))
     with engine.begin() as connection:
         connection.connection.driver_connection.execute(DUMP.read_text())
-    assert database_revision(engine) == "0016"
+    assert database_migration(engine) == "0016"
     migrate(engine)
     yield engine
     engine.dispose()
@@ -51,7 +51,7 @@ def test_an_upgraded_ledger_keeps_every_row(upgraded):
     """Each table has as many rows as before, under its new name."""
     counts = {table: fetch(upgraded, f"SELECT count(*) FROM {table}")[0][0] for table in ROWS}
     assert counts == ROWS
-    assert database_revision(upgraded) == known_revision()
+    assert database_migration(upgraded) == newest_migration()
 
 
 def test_an_upgraded_ledger_is_a_new_ledger(upgraded, ledger):

@@ -14,7 +14,7 @@ from validation.errors import BadInput
 from validation.local import postgres
 from validation.local.postgres import EmbeddedPostgres, choose_home, find_installation, reachable_installation
 from validation.local.process import Account
-from validation.local.service import LocalServiceFailed
+from validation.local.service import EmbeddedServiceFailed
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends Postgres another account")
 
@@ -154,7 +154,7 @@ def test_start_error_names_the_service_and_the_cause(cluster):
     broken.write_text("no_such_setting = 1\n")
     try:
         with pytest.raises(
-            LocalServiceFailed, match=r"(?s)Postgres: it ended with status 1.*no_such_setting"
+            EmbeddedServiceFailed, match=r"(?s)Postgres: it ended with status 1.*no_such_setting"
         ) as failed:
             cluster.start()
     finally:

@@ -4,7 +4,7 @@ import pytest
 
 from validation.cli.main import main
 from validation.errors import BadInput, Unreachable
-from validation.local.prefect_client import DockerMissing, PrefectClient, find_docker
+from validation.local.prefect_client import DockerMissing, PrefectClient, check_docker
 
 ADDRESS = "http://127.0.0.1:9/api"
 
@@ -24,7 +24,7 @@ def test_missing_docker_and_missing_buildx_are_named(tmp_path, monkeypatch, scri
         (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DockerMissing, match=says) as missing:
-        find_docker()
+        check_docker()
     assert "without --image deploys all of them without building" in str(missing.value)
 
 

@@ -22,14 +22,14 @@ from obstore.store import S3Store
 
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import is_alive, poll_until
-from validation.local.service import HOST, LocalServiceFailed, ask_http
+from validation.local.service import HOST, EmbeddedServiceFailed, try_http
 from validation.local.stack import (
     RUNNER_FOLDER,
     EmbeddedObjectStore,
     EmbeddedPrefect,
     LocalStack,
-    own_temporary_folder,
     running,
+    temporary_folder_variables,
 )
 from validation.settings import Settings
 
@@ -98,9 +98,9 @@ def test_stack_serves_the_addresses_in_its_environment(prefect_server, open_fold
             assert connection.execute("SELECT 1").fetchone() == (1,)
         store_port = int(environment["R2_ENDPOINT_URL"].rpartition(":")[2])
         for setting in ("VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL"):
-            assert ask_http(store_port, "HEAD", f"/{environment[setting].removeprefix('s3://')}") is None
+            assert try_http(store_port, "HEAD", f"/{environment[setting].removeprefix('s3://')}") is None
         prefect_port = int(environment["PREFECT_API_URL"].split(":")[2].partition("/")[0])
-        assert ask_http(prefect_port, "GET", "/api/health") is None
+        assert try_http(prefect_port, "GET", "/api/health") is None
         parent.kill()
         assert poll_until(lambda: not any(map(is_alive, family)), within_s=10), family
 
@@ -129,7 +129,10 @@ def test_failed_server_stops_the_others(open_folder):
     postgres = EmbeddedPostgres(open_folder / "postgres")
     store = EmbeddedObjectStore(open_folder / "objects", buckets=["X"])  # no legal bucket name
     store.ready_timeout_s = 0.1
-    with pytest.raises(LocalServiceFailed, match="Object store: it does not answer"), running((postgres, store), print):
+    with (
+        pytest.raises(EmbeddedServiceFailed, match="Object store: it does not answer"),
+        running((postgres, store), print),
+    ):
         pass
     assert postgres.pid is None
     assert store.pid is None
@@ -139,7 +142,7 @@ def test_taken_port_is_named(open_folder):
     """A server is not launched on a port that another program uses."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(LocalServiceFailed, match=f"another program has port {port}"):
+        with pytest.raises(EmbeddedServiceFailed, match=f"another program has port {port}"):
             EmbeddedObjectStore(open_folder / "objects", port=port).start()
 
 
@@ -205,7 +208,7 @@ def test_killed_store_restarts_with_empty_buckets(open_folder):
 
 def test_refused_bucket_is_an_error(object_store):
     """The error names the server and its response."""
-    with pytest.raises(LocalServiceFailed, match=r"Object store: PUT /X: status 400"):
+    with pytest.raises(EmbeddedServiceFailed, match=r"Object store: PUT /X: status 400"):
         object_store.create_bucket("X")
 
 
@@ -254,12 +257,12 @@ def test_second_account_gets_a_temporary_folder_of_its_own(shared, monkeypatch):
     (shared / RUNNER_FOLDER).mkdir()
     second = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: second)
-    assert own_temporary_folder() == {"TMPDIR": str(shared / f"vfleet-{second}")}
+    assert temporary_folder_variables() == {"TMPDIR": str(shared / f"vfleet-{second}")}
     assert (shared / f"vfleet-{second}").stat().st_mode & 0o777 == 0o700
 
 
 def test_first_account_keeps_the_folder_of_the_machine(shared):
     """Also once Prefect has made its folder there."""
-    assert own_temporary_folder() == {}
+    assert temporary_folder_variables() == {}
     (shared / RUNNER_FOLDER).mkdir()
-    assert own_temporary_folder() == {}
+    assert temporary_folder_variables() == {}

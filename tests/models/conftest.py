@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from tests.support.speech_samples import Clip, read_clips
@@ -5,6 +7,15 @@ from tests.support.tiny_indic import save_tiny_weights
 from validation.domain import Answer
 from validation.models.base import SegmentModel
 from validation.models.suite import Suite, load_suite
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test here that loads the real weights of the suite `local` the marker `speech`."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "suite" in fixtures and item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("speech")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validation.models.ctc import WILDCARD, collapse, describe_paths, find_paths, is_feasible, one_thread, sum_paths
+from validation.models.ctc import WILDCARD, collapse, find_paths, has_alignment, make_alignments, one_thread, sum_paths
 
 BLANK = 3
 
@@ -22,7 +22,7 @@ def score_texts(log_probs, frames, texts, *, blank):
 
 def align_texts(log_probs, frames, texts, *, blank):
     paths = [tensor.numpy() for tensor in find_paths(log_probs, frames, texts, blank=blank)]
-    return describe_paths(*paths, frames.tolist(), texts)
+    return make_alignments(*paths, frames.tolist(), texts)
 
 
 def run_batch(question, log_probs, texts):
@@ -51,7 +51,7 @@ texts = st.lists(st.integers(0, BLANK - 1), max_size=4) | st.sampled_from([[WILD
 @given(st.lists(st.tuples(st.integers(1, 5), texts, st.integers(0, 999)), min_size=1, max_size=3))
 def test_scores_equal_those_of_all_paths(items):
     """Sum and maximum over the lattice equal sum and maximum over every path, for any batch and lengths."""
-    items = [(frames, text, seed) for frames, text, seed in items if is_feasible(text, frames)] or [(2, [1], 0)]
+    items = [(frames, text, seed) for frames, text, seed in items if has_alignment(text, frames)] or [(2, [1], 0)]
     log_probs = [draw_log_probs(frames, seed) for frames, _, seed in items]
     totals, alignments = (
         run_batch(ask, log_probs, [text for _, text, _ in items]) for ask in (score_texts, align_texts)
@@ -69,7 +69,7 @@ def test_scores_equal_those_of_all_paths(items):
 def test_a_text_is_feasible_exactly_if_it_has_a_path(frames, text):
     """An infeasible text has probability zero over all alignments."""
     (total,) = run_batch(score_texts, [draw_log_probs(frames, 0)], [text])
-    assert is_feasible(text, frames) == np.isfinite(total)
+    assert has_alignment(text, frames) == np.isfinite(total)
 
 
 def test_a_token_is_scored_over_its_own_frames():

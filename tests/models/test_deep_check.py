@@ -29,7 +29,7 @@ def front_end(weights_root, monkeypatch):
 
 def test_a_missing_front_end_is_a_failed_check(weights_root):
     """What cannot be compared does not pass."""
-    check = next(deep_check.check_deep(weights_root))
+    check = next(deep_check.run_deep_check(weights_root))
     assert not check.passed
     assert "preprocessor.ts is missing: run `make weights` again" in check.found
 
@@ -45,7 +45,7 @@ def test_the_published_front_end_is_compared_clip_by_clip(weights_root, front_en
 
 def test_both_engines_are_compared_with_the_published_graphs(weights_root):
     """Sound weights pass within 1e-4 with the same text, and the LID models' labels are counted."""
-    checks = [check for check in deep_check.check_deep(weights_root) if "against preprocessor" not in check.subject]
+    checks = [check for check in deep_check.run_deep_check(weights_root) if "against preprocessor" not in check.subject]
     assert [check.subject for check in checks] == [
         "onnx-float32 against the published graphs", "torch-float32 against the published graphs", "labels", "labels",
     ]  # fmt: skip
@@ -55,5 +55,5 @@ def test_both_engines_are_compared_with_the_published_graphs(weights_root):
 def test_a_difference_to_the_published_graphs_fails(weights_root, monkeypatch):
     """Another difference than rounding is told with its size."""
     monkeypatch.setattr(deep_check, "TOLERANCE", 0.0)
-    engines = [check for check in deep_check.check_deep(weights_root) if "published graphs" in check.subject]
+    engines = [check for check in deep_check.run_deep_check(weights_root) if "published graphs" in check.subject]
     assert [check.passed for check in engines] == [False, False]

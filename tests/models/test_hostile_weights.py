@@ -8,8 +8,8 @@ import pytest
 from simulation.tiny_models.language_id import save_voxlingua
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig
-from validation.models.voxlingua import ConstructsMore, VoxLingua107, check_hyperparams
-from validation.models.weights_folder import LOCK_NAME, lock_folders, write_lock
+from validation.models.voxlingua import UnsafeWeightsFolder, VoxLingua107, check_hyperparams
+from validation.models.weights_folder import LOCK_NAME, hash_weights_folders, write_lock
 
 pytestmark = pytest.mark.attack
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def load(folder) -> VoxLingua107:
-    write_lock(folder.parent / LOCK_NAME, lock_folders(folder.parent))
+    write_lock(folder.parent / LOCK_NAME, hash_weights_folders(folder.parent))
     return VoxLingua107(threads=1, root=folder.parent, device_config=CPU)
 
 
@@ -45,7 +45,7 @@ def test_hyperparams_construct_nothing_beyond_the_list(folder, tmp_path, line):
     recipe = folder / "hyperparams.yaml"
     added = line.format(mark=mark)
     recipe.write_text(added + "\n" if added.startswith("%") else recipe.read_text() + added + "\n")
-    with pytest.raises(ConstructsMore, match=r"hyperparams\.yaml is not loaded: line \d+ has the tag "):
+    with pytest.raises(UnsafeWeightsFolder, match=r"hyperparams\.yaml is not loaded: line \d+ has the tag "):
         load(folder)
     assert not mark.exists()
 
@@ -58,7 +58,7 @@ def test_the_hyperparams_of_the_model_are_on_the_list(folder):
 def test_a_module_in_the_folder_is_not_imported(folder):
     """speechbrain imports ``custom.py`` if there is one."""
     (folder / "custom.py").write_text("raise SystemExit")
-    with pytest.raises(ConstructsMore, match=r"custom\.py is not loaded"):
+    with pytest.raises(UnsafeWeightsFolder, match=r"custom\.py is not loaded"):
         load(folder)
 
 

@@ -88,7 +88,7 @@ def test_labels_of_one_language_share_its_probability():
     """`swa` and `swh` are both Swahili; an unknown label keeps its name; nothing is renormalised."""
     labels = LanguageLabels(["swa", "hi: Hindi", "swh", "iw: Hebrew", "tlh"])
     assert labels.codes == ("sw", "hi", "he", "tlh")
-    answer = labels.describe(np.array([0.3, 0.35, 0.25, 0.06, 0.04]), "hin")
+    answer = labels.make_answer(np.array([0.3, 0.35, 0.25, 0.06, 0.04]), "hin")
     assert answer.values == pytest.approx({"language": "sw", "language_p": 0.55, "declared_p": 0.35})
 
 

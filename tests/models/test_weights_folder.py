@@ -11,7 +11,7 @@ from validation.models.weights_folder import (
     find_commit,
     find_commits,
     hash_files,
-    lock_folders,
+    hash_weights_folders,
     open_weights_folder,
     read_folder_catalogue,
     write_lock,
@@ -30,7 +30,7 @@ def root(tmp_path):
         path.write_text(f"the bytes of {name}")
     (tmp_path / MODEL / ".cache").mkdir()
     (tmp_path / MODEL / ".cache" / "state").write_text("what a download tool remembers")
-    write_lock(tmp_path / "weights.lock", lock_folders(tmp_path))
+    write_lock(tmp_path / "weights.lock", hash_weights_folders(tmp_path))
     return tmp_path
 
 
@@ -139,4 +139,4 @@ def test_an_incomplete_folder_is_not_locked(root):
     """A download that broke off must not be locked."""
     (root / MODEL / "assets/language_masks.json").unlink()
     with pytest.raises(BadInput, match=r"lacks assets/language_masks\.json"):
-        lock_folders(root)
+        hash_weights_folders(root)

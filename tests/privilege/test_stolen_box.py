@@ -6,6 +6,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support.box_decisions import fail, validate
 from tests.support.ledger_helpers import claim, execute, expire, fetch, shard, statuses
+from validation.control.dispatch import count_claimable_chunks
 from validation.control.witness import witness_failures
 from validation.domain import VideoFailure
 from validation.errors import Permanent
@@ -115,6 +116,16 @@ def test_video_that_waits_for_a_witness_is_no_work_for_a_lone_box(ledger, boxes)
     assert read_workload(ledger).claimable_videos == 40
     execute(ledger, "UPDATE worker_validators SET status = 'offline' WHERE worker_id = 'bob'")
     assert read_workload(ledger).claimable_videos == 0
+
+
+def test_crashed_video_that_waits_for_a_witness_is_no_work_for_a_lone_box(ledger, boxes):
+    """Its chunk of one counts neither, or a run without a chunk would be created at each dispatch."""
+    execute(ledger, "DELETE FROM video_queue WHERE video_id <> 'v0000'")
+    for _ in range(3):
+        crash(ledger, boxes["ann"], "ann")
+    assert count_claimable_chunks(read_workload(ledger), 50) == 1
+    execute(ledger, "UPDATE worker_validators SET status = 'offline' WHERE worker_id = 'bob'")
+    assert count_claimable_chunks(read_workload(ledger), 50) == 0
 
 
 def test_box_claims_at_most_two_thousand_videos_that_come_to_nothing(ledger, boxes):

@@ -207,8 +207,8 @@ def test_a_wrong_word_is_the_worst_word():
     heard = ["he", "was", "not", "an", "ill", "disposed", "young", "man"]
     found = compare_romanised(["he", "was", "not", "an", "ill", "vegetable", "young", "man"], heard)
     assert found.cer < 0.35
-    assert found.worst_word > 0.7
-    assert compare_romanised(heard, heard).worst_word == 0
+    assert found.worst_word_share > 0.7
+    assert compare_romanised(heard, heard).worst_word_share == 0
 
 
 def test_half_a_transcript_has_twice_its_length_heard():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validation.calibration.fault_injection import overdrive, telephone, truncate
-from validation.calibration.trusted_clips import load_trusted
+from validation.calibration.trusted_clips import load_trusted_clips
 from validation.domain import SAMPLE_RATE
 from validation.local.sample_corpus import CLIPS
 from validation.scoring.waveform import (
@@ -27,7 +27,7 @@ from validation.scoring.waveform import (
 
 @pytest.fixture(scope="module")
 def speech():
-    return load_trusted(CLIPS)
+    return load_trusted_clips(CLIPS)
 
 
 def sine(amplitude: float, duration_s: float = 1.0) -> np.ndarray:

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.sample_shards import PROVENANCE, SCHEMA, make_row, make_video
+from validation.analysis.selection.broken_shards import BrokenShard, exclude_broken
 from validation.analysis.selection.open import open_segments
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
-from validation.analysis.selection.withhold import WithheldShard, withhold_broken
 from validation.cli.main import main
 from validation.domain import Video
 from validation.errors import BadInput
@@ -78,8 +78,8 @@ def test_each_rule_is_checked_on_reading(payload, problem, tmp_path):
     assert find_broken_rule(read_shard(payload)) == problem
     (tmp_path / "bad.parquet").write_bytes(payload)
     (tmp_path / "good.parquet").write_bytes(encode_shard(make_video("b", 2, duration_s=1.5), SCHEMA, PROVENANCE))
-    source, withheld = withhold_broken(make_source(tmp_path, "bad", "good"))
-    assert withheld == (WithheldShard(str(tmp_path / "bad.parquet"), problem),)
+    source, withheld = exclude_broken(make_source(tmp_path, "bad", "good"))
+    assert withheld == (BrokenShard(str(tmp_path / "bad.parquet"), problem),)
     assert open_segments(source).select(pl.col("duration_s").sum()).collect().item() == 3.0
 
 
@@ -90,14 +90,14 @@ def test_a_sound_shard_breaks_no_rule(tmp_path):
     assert find_broken_rule(read_shard(payload)) is None
     (tmp_path / "a.parquet").write_bytes(payload)
     source = make_source(tmp_path, "a")
-    assert withhold_broken(source) == (source, ())
+    assert exclude_broken(source) == (source, ())
 
 
 def test_a_source_without_a_sound_shard_is_refused(tmp_path):
     """The error names the first shard and its rule."""
     (tmp_path / "bad.parquet").write_bytes(poison(duration_s=inf))
     with pytest.raises(BadInput, match=r"bad\.parquet: duration_s is not a finite number"):
-        withhold_broken(make_source(tmp_path, "bad"))
+        exclude_broken(make_source(tmp_path, "bad"))
 
 
 def test_verification_finds_a_broken_rule_behind_right_checksums():

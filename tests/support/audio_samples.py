@@ -5,7 +5,7 @@ import pytest
 import soxr
 
 from tests.support.corpus_samples import encode, encode_with_ffmpeg, read_speech
-from validation.corpus.audio import Undecodable, decode_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio
 from validation.domain import SAMPLE_RATE, Fault
 
 RATE_48K = 48_000
@@ -37,7 +37,7 @@ DECLARING_LENGTH = [kind for kind in ENCODED if kind != "aac"]
 
 
 def fault_of(payload: bytes, **limits: float) -> Fault:
-    with pytest.raises(Undecodable) as caught:
+    with pytest.raises(AudioDecodeError) as caught:
         decode_audio(payload, **limits)
     return caught.value.fault
 

@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 from simulation.fake_cloudflare import FakeCloudflare
 from simulation.fake_vast.service import EmbeddedVast
 from tests.support.doc_pages import Block, read_blocks
-from validation.local.demo import applied
+from validation.local.demo import replaced_environment
 from validation.local.prefect_client import PROJECT
 from validation.local.sample_corpus import CLIPS, build_sample_corpus
 from validation.local.stack import LocalStack, WorkerProcess
@@ -168,7 +168,7 @@ def main(folder: Path) -> int:
             "BOX_DATABASE_URL": login_address(stack.postgres.libpq_url(), "box"),
             "VFLEET_GATEWAY_TOKENS": str(work / "boxes.tokens"),
         }
-        with applied(environment), ExitStack() as undo:
+        with replaced_environment(environment), ExitStack() as undo:
             upload(Settings(), work)
             walk = Walk(work, stack.postgres.libpq_url(), environment, undo)
             for page in ("deploy.md", "operate.md"):

@@ -7,7 +7,7 @@ from simulation.market import world
 from simulation.market.world import CHUNK_VIDEOS
 from tests.support.ledger_helpers import fetch
 from validation.fleet.launch_spec import LaunchSpec
-from validation.fleet.reconcile import ReconcileContext, Report, reconcile
+from validation.fleet.reconcile import ReconcileContext, TickReport, reconcile
 from validation.ledger.fleet import read_rented_instances, scale_to_zero, set_target
 from validation.vast.offer_filter import OfferFilter
 
@@ -19,7 +19,7 @@ TICK_S = 120
 class World(world.World):
     """One fleet, and a vendor without failures unless a test sets some."""
 
-    reports: list[Report] = field(default_factory=list)
+    reports: list[TickReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,7 +34,7 @@ class World(world.World):
             self.ledger, FLEET, machines=machines, max_usd_per_hour=usd_per_hour, max_usd=usd, order=order.to_json()
         )
 
-    def tick(self) -> Report:
+    def tick(self) -> TickReport:
         """Run one tick; two minutes pass, in which boxes work."""
         started = self.cloud.now
         report = reconcile(self.context)
@@ -43,7 +43,7 @@ class World(world.World):
         self.pass_time(max(0.0, TICK_S - (self.cloud.now - started)))
         return report
 
-    def ticks(self, count: int) -> Report:
+    def ticks(self, count: int) -> TickReport:
         """Run several ticks; returns the last report."""
         return [self.tick() for _ in range(count)][-1]
 

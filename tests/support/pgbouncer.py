@@ -11,7 +11,7 @@ from pathlib import Path
 
 from validation.local.postgres import unprivileged_account
 from validation.local.process import poll_until
-from validation.local.service import free_port
+from validation.local.service import reserve_port
 
 PGBOUNCER = shutil.which("pgbouncer") or next(iter(Path("/usr/sbin").glob("pgbouncer")), None)
 CONFIGURATION = """
@@ -33,7 +33,7 @@ default_pool_size = 1
 @contextmanager
 def start_pgbouncer(server_port: int, passwords: Mapping[str, str], *, options: str = "") -> Iterator[int]:
     """Run it while the block runs; yields its port."""
-    account, port = unprivileged_account(), free_port()
+    account, port = unprivileged_account(), reserve_port()
     with tempfile.TemporaryDirectory(prefix="pgbouncer-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -3,7 +3,7 @@
 from tests.support.ledger_helpers import claim, shard
 from validation.domain import ChunkClaim, ShardReceipt
 from validation.ledger.chunks import commit_chunk
-from validation.ledger.queries import audit_ledger, read_committed_shards, read_shard_segments
+from validation.ledger.queries import audit_ledger, read_committed_shards, read_segment_counts
 from validation.shards.naming import shard_key
 
 ONE, TWO, THREE = (shard_key("ann", number) for number in (1, 2, 3))
@@ -30,7 +30,7 @@ def violated_invariants(engine):
 
 def current(engine):
     """Return the shard key of each video, suite and revision."""
-    held = read_shard_segments(engine)
+    held = read_segment_counts(engine)
     return {
         (video, committed.suite, committed.revision): committed.shard_key
         for committed in read_committed_shards(engine)

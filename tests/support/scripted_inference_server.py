@@ -28,7 +28,7 @@ from typing import Any
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
 from validation.hardware.gpu import GpuOutOfMemory
 from validation.inference import executor
-from validation.inference.__main__ import end, main
+from validation.inference.__main__ import exit_at_once, main
 from validation.models import suite, suites
 from validation.models.base import Batch
 from validation.models.batching import pad_batch
@@ -91,4 +91,4 @@ if __name__ == "__main__":
     if "SCRIPTED_OVERLAP" in os.environ:
         executor.overlaps_batches = lambda _suite: True
     suite.SUITES = suites.SUITES = {**suites.SUITES, "scripted": SPEC}
-    end(main())
+    exit_at_once(main())

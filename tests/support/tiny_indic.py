@@ -13,7 +13,7 @@ from validation.domain import SAMPLE_RATE, Utterance, Waveform
 from validation.models.batching import pad_batch
 from validation.models.conformer.segment import Engine
 from validation.models.upload import upload
-from validation.models.weights_folder import lock_folders, write_lock
+from validation.models.weights_folder import hash_weights_folders, write_lock
 
 LANGUAGES = ("hi", "or", "ta", "kok", "en", "ur", None)
 
@@ -26,7 +26,7 @@ def save_tiny_weights(root: Path) -> Path:
 
 
 def lock(root: Path) -> Path:
-    write_lock(root / "weights.lock", lock_folders(root))
+    write_lock(root / "weights.lock", hash_weights_folders(root))
     return root
 
 

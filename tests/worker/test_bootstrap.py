@@ -81,14 +81,14 @@ def test_machine_outside_the_fleet_is_never_destroyed(fake):
 def test_box_is_destroyed_after_ten_idle_minutes():
     """A busy box stays, and so does one that worked less than ten minutes ago."""
     policy = BoxEndPolicy(RENTAL, started_at=0)
-    assert policy.decision(590, busy=True) is None
-    assert policy.decision(1100, busy=False) is None
-    assert policy.decision(1200, busy=False) == "idle for 600 s"
+    assert policy.find_reason_to_end(590, busy=True) is None
+    assert policy.find_reason_to_end(1100, busy=False) is None
+    assert policy.find_reason_to_end(1200, busy=False) == "idle for 600 s"
 
 
 def test_box_is_destroyed_at_the_end_of_its_lifetime():
     """A box past its lifetime is destroyed even if it is busy."""
-    assert BoxEndPolicy(RENTAL, started_at=0).decision(10_001, busy=True) == "past its lifetime of 10000 s"
+    assert BoxEndPolicy(RENTAL, started_at=0).find_reason_to_end(10_001, busy=True) == "past its lifetime of 10000 s"
 
 
 def test_more_than_ten_restarts_within_an_hour_end_the_box():
@@ -96,10 +96,10 @@ def test_more_than_ten_restarts_within_an_hour_end_the_box():
     policy = BoxEndPolicy(RENTAL, started_at=0)
     for end in range(MAX_RESTARTS + 1):
         policy.on_exit(end * 1000.0)
-    assert policy.decision(1, busy=True) is None
+    assert policy.find_reason_to_end(1, busy=True) is None
     for _ in range(MAX_RESTARTS):
         policy.on_exit(10_000.0)
-    assert "within an hour" in policy.decision(10_000, busy=True)
+    assert "within an hour" in policy.find_reason_to_end(10_000, busy=True)
 
 
 SCRIPT = """
@@ -239,7 +239,7 @@ def test_driver_too_old_for_the_image_is_named(monkeypatch, tmp_path, driver, fa
     program.write_text(SMI.format(driver=driver))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(bootstrap, "built_for_cuda", lambda: 13)
+    monkeypatch.setattr(bootstrap, "find_built_cuda_major", lambda: 13)
     found = find_box_problem({"GPU_TYPE": "RTX_3090"})
     assert ("DATABASE_URL" in found) if fault is None else found.startswith(fault)
 

@@ -1,6 +1,6 @@
 """Make variants of trusted clips: unchanged, harmlessly changed, or with one injected fault.
 
-A fault is in the recording, in the transcript or in the language label.
+A fault is in the recording, in the transcript or in the language label. A variant without a fault is called sound.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,6 +24,7 @@ TELEPHONE_BAND_HZ = (300.0, 3400.0)
 
 
 def leave_unchanged(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """Return the clip itself."""
     return clip
 
 
@@ -52,7 +53,9 @@ def add_music(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr
 
 
 def overlap(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip | None:
-    """Mix the whole clip with a clip of another language, which has another speaker, at a signal-to-noise ratio.
+    """Mix the whole clip with a clip of another language at a signal-to-noise ratio.
+
+    A clip of another language is assumed to have another speaker.
 
     Returns:
         None if no clip has another language.
@@ -68,7 +71,7 @@ def overlap(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, snr_db
 
 
 def overdrive(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, scale: float) -> TrustedClip:
-    """Amplify the audio until 5 % of its samples are clipped, then multiply it by ``scale``; 1 is full scale."""
+    """Amplify the audio until 5 % of its samples are clipped at 1, then multiply it by ``scale``."""
     clipped = np.clip(clip.audio / max(np.quantile(np.abs(clip.audio), 0.95), 1e-6), -1, 1)
     return replace(clip, audio=(clipped * scale).astype(np.float32))
 
@@ -84,6 +87,7 @@ def telephone(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> Tr
 
 
 def silence(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> TrustedClip:
+    """Replace the audio by digital silence of the same length."""
     return replace(clip, audio=np.zeros_like(clip.audio))
 
 
@@ -94,10 +98,10 @@ def truncate(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, sha
 
 
 def shift(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, seconds: Seconds) -> TrustedClip | None:
-    """Shift the segment: cut off the first ``seconds`` of the speech, and append as much of another clip's beginning.
+    """Shift the segment: cut off the first ``seconds`` of the speech, and append the first ``seconds`` of another clip.
 
     Returns:
-        None if no other clip of the language exists, or if the speech is shorter than twice ``seconds``.
+        None if no clip of the language has another transcript, or if the speech is shorter than twice ``seconds``.
     """
     others = [other.audio for other in clips if other.language == clip.language and other.text != clip.text]
     first, last = _speech_span(clip.audio)
@@ -117,6 +121,7 @@ def double_speed(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) ->
 
 
 def _play_chords(samples: int, rng: Rng) -> np.ndarray:
+    """Synthesise ``samples`` samples of decaying major chords, two per second, on random roots."""
     step = SAMPLE_RATE // 2
     time_s = np.arange(step) / SAMPLE_RATE
     chords = []
@@ -130,15 +135,13 @@ def _play_chords(samples: int, rng: Rng) -> np.ndarray:
 
 
 def _speech_span(audio: Waveform) -> tuple[int, int]:
-    """Return the range of samples in which the speech lies: from the first to the last sample within 40 dB of the peak.
-
-    The end is exclusive.
-    """
+    """Return the index of the first sample within 40 dB of the peak, and the index after the last such sample."""
     loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
     return (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(audio))
 
 
 def _mix(speech: Waveform, other: np.ndarray, snr_db: float) -> Waveform:
+    """Add ``other`` to the speech, scaled so that its power is ``snr_db`` below that of the speech."""
     power = max(float(np.mean(other**2)), 1e-12)
     return _limit_peak(speech + other * float(np.sqrt(np.mean(speech**2) / 10 ** (snr_db / 10) / power)))
 
@@ -150,7 +153,7 @@ def _limit_peak(audio: np.ndarray) -> Waveform:
 
 
 LOOPED_WORDS = 12
-"""Number of repetitions that ``append_loop`` adds. A recogniser writes such loops by mistake."""
+"""Number of repetitions that ``append_loop`` adds. Recognisers write such loops by mistake."""
 
 
 def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
@@ -174,10 +177,10 @@ def swap_transcript(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -
 
 
 def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Replace one word by a word of another clip of the same language. Without spaces, a word is two characters.
+    """Replace one word by a word of another clip of the same language. ``cut_words`` defines what a word is.
 
     Returns:
-        None if the transcript has one word, or if no other word is available.
+        None if the transcript has one word, or if the drawn clip has no word that differs from the replaced one.
     """
     others = _other_texts(clip, clips)
     if not others:
@@ -192,7 +195,7 @@ def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> Trus
 
 
 def drop_word(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Remove one word. Without spaces, a word is two characters. Return None for fewer than three words."""
+    """Remove one word, as ``cut_words`` defines it. Return None for fewer than three words."""
     own = cut_words(clip.text)
     if len(own) < 3:  # noqa: PLR2004 - one of two words is the fault "half transcript"
         return None
@@ -218,7 +221,7 @@ def append_loop(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> 
 
 
 def mislabel(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> TrustedClip | None:
-    """Replace the language label by that of another clip. Return None if all clips have the same language."""
+    """Replace the language label by that of a clip in another language. Return None if no clip has another language."""
     others = sorted({other.language for other in clips} - {clip.language})
     return replace(clip, language=others[rng.integers(len(others))]) if others else None
 
@@ -233,26 +236,29 @@ def cut_words(text: str) -> list[str]:
 
 
 def _joint(text: str) -> str:
+    """Return the text between two words: a space, or an empty text if the transcript has no spaces."""
     return " " if " " in text.strip() else ""
 
 
 def _other_texts(clip: TrustedClip, clips: Sequence[TrustedClip]) -> list[str]:
+    """Return the transcripts of the clips in the clip's language, without those that equal its own."""
     return [other.text for other in clips if other.language == clip.language and other.text != clip.text]
 
 
 SOUND = "sound"
-"""The value of ``FaultyClip.fault`` for a variant without a fault."""
+"""The value of ``ClipVariant.fault`` for a variant without a fault."""
 
 
 @dataclass(frozen=True, slots=True)
-class FaultyClip:
-    """A variant of a trusted clip, with the name of its injected fault."""
+class ClipVariant:
+    """A variant of a trusted clip: sound, or with one injected fault."""
 
     original: str
     """The name of the trusted clip. Variants of one clip are not statistically independent."""
     fault: str
-    """``sound``, or the name of the injected fault."""
+    """``SOUND``, or the name of the injected fault, a key of ``FAULTS``."""
     variant: str
+    """The name of the change, a key of ``HARMLESS`` or of one of the mappings in ``FAULTS``."""
     audio: Waveform
     text: str
     language: str
@@ -270,6 +276,7 @@ HARMLESS: Mapping[str, Transform] = {
     "pauses around": add_pauses,
     "noise 35 dB below": partial(add_noise, snr_db=35.0),
 }
+"""The changes after which a clip is still sound, by the name of the variant."""
 FAULTS: Mapping[str, Mapping[str, Transform]] = {
     "swapped transcript": {"swapped transcript": swap_transcript},
     "half transcript": {"half transcript": drop_second_half},
@@ -295,25 +302,29 @@ FAULTS: Mapping[str, Mapping[str, Transform]] = {
     "shift of 1 s": {"shift of 1 s": partial(shift, seconds=1.0)},
     "doubled speed": {"doubled speed": double_speed},
 }
-"""For each fault, its transforms by the name of the variant."""
+"""For each fault, the transforms that inject it, by the name of the variant. One fault may have several strengths."""
 
 
-def inject_faults(clips: Sequence[TrustedClip], faults: Collection[str] = tuple(FAULTS)) -> list[FaultyClip]:
-    """Make the harmless variants of every clip and those with one of ``faults``. The result is deterministic."""
-    return [faulty for clip in clips for faulty in _transform(clip, clips, faults)]
+def inject_faults(clips: Sequence[TrustedClip], faults: Collection[str] = tuple(FAULTS)) -> list[ClipVariant]:
+    """Make the sound variants of every clip, and the variants with one of ``faults``. The result is deterministic."""
+    return [faulty for clip in clips for faulty in _make_variants(clip, clips, faults)]
 
 
-def find_missing_faults(variants: Sequence[FaultyClip]) -> list[str]:
-    """List the faults that no variant has. For example, a wrong language needs clips of two languages."""
+def find_missing_faults(variants: Sequence[ClipVariant]) -> list[str]:
+    """List the faults that no variant has, because the clips do not allow them.
+
+    For example, the fault ``wrong language`` needs clips of two languages.
+    """
     injected = {faulty.fault for faulty in variants}
     return [fault for fault in FAULTS if fault not in injected]
 
 
-def _transform(clip: TrustedClip, clips: Sequence[TrustedClip], faults: Collection[str]) -> Iterator[FaultyClip]:
+def _make_variants(clip: TrustedClip, clips: Sequence[TrustedClip], faults: Collection[str]) -> Iterator[ClipVariant]:
+    """Yield the sound variants of one clip, and its variants with one of ``faults``."""
     for fault, changes in ((SOUND, HARMLESS), *((fault, FAULTS[fault]) for fault in faults)):
         for variant, change in changes.items():
             rng = np.random.default_rng(crc32(f"{clip.name}/{variant}".encode()))
             if (new := change(clip, clips, rng)) is not None:
-                yield FaultyClip(
+                yield ClipVariant(
                     clip.name, fault, variant, new.audio, new.text, new.language, clip.language, clip.is_synthetic
                 )

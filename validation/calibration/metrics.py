@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.calibration.fault_injection import SOUND, FaultyClip
+from validation.calibration.fault_injection import SOUND, ClipVariant
 from validation.domain import Answer, Column, ColumnType, DecodedSegment, Scalar, Segment, Utterance
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles, segment_signals
 from validation.scoring.verdict import Rules
@@ -24,8 +24,12 @@ class Scorer(Protocol):
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]: ...
 
 
-def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
-    """Return the type of each signal that rules may read. ``models`` maps each model of a suite to its columns."""
+def signal_types(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
+    """Return the type of each signal that rules may read, by its column in a shard.
+
+    Args:
+        models: the columns of each model of a suite, without the prefix of the model, by the model's name.
+    """
     own = {f"{model}_{column.name}": column.type for model, columns in models.items() for column in columns}
     faults = ["fault", *(f"{model}_fault" for model in models)]
     return {column.name: column.type for column in DERIVED_SIGNALS} | own | dict.fromkeys(faults, "str")
@@ -33,13 +37,13 @@ def describe_columns(models: Mapping[str, Sequence[Column]]) -> dict[str, Column
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedClip:
-    """A variant of a clip, with every signal that the suite's rules may read."""
+    """A variant of a clip with its signals, by column: every signal that the suite's rules may read."""
 
-    clip: FaultyClip
+    clip: ClipVariant
     signals: Mapping[str, Scalar]
 
 
-def evaluate_clips(suite: Scorer, variants: Sequence[FaultyClip]) -> list[EvaluatedClip]:
+def evaluate_clips(suite: Scorer, variants: Sequence[ClipVariant]) -> list[EvaluatedClip]:
     """Score the variants with a suite, and return the results in the order of the variants."""
     decoded = [
         DecodedSegment(Segment("calibration", f"{s.original}/{s.variant}", s.text, s.language), s.audio)
@@ -55,7 +59,7 @@ def evaluate_clips(suite: Scorer, variants: Sequence[FaultyClip]) -> list[Evalua
 AnomalyScores: TypeAlias = NDArray[np.float64]
 """(n,) anomaly scores, one per variant. A higher score is more suspicious; a missing signal gives -inf."""
 MAX_FALSE_POSITIVE_RATE = 0.01
-"""The false-positive rate at which recall is measured."""
+"""Share of the sound variants that may exceed the threshold at which recall is measured."""
 WITHOUT_RULE = {
     "edge_cer_start": ">",
     "edge_cer_end": ">",
@@ -64,7 +68,7 @@ WITHOUT_RULE = {
     "_greedy_lp": "<",
     "_sig": "<",
 }
-"""Suffixes of columns that are measured although no rule reads them. ``<`` means that low values are suspicious."""
+"""Suffixes of columns that are measured even if no rule reads them. ``<`` means that low values are suspicious."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,7 @@ def measure_verdicts(evaluated: Sequence[EvaluatedClip], rules: Rules) -> Iterat
 
 
 def list_faults(evaluated: Sequence[EvaluatedClip]) -> list[str]:
+    """Return the faults of the variants, without ``SOUND``, in the order of their first variant."""
     return [fault for fault in dict.fromkeys(each.clip.fault for each in evaluated) if fault != SOUND]
 
 

@@ -29,10 +29,10 @@ class TrustedClip:
     """Whether the speech is synthetic. Recognisers make more errors on synthetic speech than on human speech."""
 
 
-def load_trusted(folder: Path) -> list[TrustedClip]:
-    """Read a folder of audio files and its ``manifest.json`` (a list) or ``manifest.jsonl``.
+def load_trusted_clips(folder: Path) -> list[TrustedClip]:
+    """Read the clips of a folder of audio files with a ``manifest.json`` (a list) or ``manifest.jsonl``.
 
-    An entry has ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.
+    The manifest has one entry per clip, with ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.
 
     Raises:
         BadInput: there is no manifest, or an entry lacks a key, has an unknown language or unreadable audio.
@@ -41,6 +41,7 @@ def load_trusted(folder: Path) -> list[TrustedClip]:
 
 
 def _read_entries(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the entries of the manifest, each with its place for error messages."""
     path = next((folder / name for name in ("manifest.json", "manifest.jsonl") if (folder / name).is_file()), None)
     if path is None:
         raise BadInput(
@@ -57,6 +58,7 @@ def _read_entries(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _parse(path: Path) -> Sequence[Any]:
+    """Return the list of entries in a manifest file. Entries are not checked."""
     try:
         text = path.read_text(encoding="utf-8")
         entries = (

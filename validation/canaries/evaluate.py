@@ -61,10 +61,17 @@ ROUNDING_TOLERANCE = 1e-3
 """Relative tolerance of signals that are computed from audio and text without a model. Only their rounding differs."""
 _FROM_ASR = frozenset(column.name for column in RECOGNITION_SIGNALS)
 _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _FROM_ASR
+"""Columns of the numbers that are computed without a model."""
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
-    """Return the absolute tolerance of one number of a shard. ``unit`` is the unit of its column."""
+    """Return by how much a box's number may differ from the known answer; 0 if it must be equal.
+
+    Args:
+        column: the column of the number.
+        value: the known answer.
+        unit: the unit of the column; None if the column has none.
+    """
     if column in _COMPUTED:
         return ROUNDING_TOLERANCE * (1 + abs(value))
     if unit == "probability":
@@ -81,6 +88,7 @@ Units: TypeAlias = Mapping[str, str]
 """The unit of each column."""
 
 OTHER_MODELS: tuple[Outcome, str] = ("inconclusive", "scored by other models than the known answers")
+"""Outcome and finding of a canary that other models scored."""
 MIN_DEVIATING_SEGMENTS = 2
 """Minimum number of segments with a deviating number for a canary to be wrong."""
 
@@ -199,7 +207,7 @@ class _ShardAnswers:
     """The rows of each video, by video id, in the order of its segments."""
     units: Units
     basis: Mapping[str, str]
-    """Versions on which the answers depend in addition to the models, for example that of the rules."""
+    """The versions on which the answers depend besides the models' revisions (``results_basis``)."""
 
 
 def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> list[tuple[Outcome, str | None]]:
@@ -211,11 +219,12 @@ def _evaluate_shard(results: ObjectStore, canaries: Sequence[PendingCanary]) -> 
         return [("inconclusive", f"the video failed: {canary.error}") for canary in canaries]
     if not any(canary.is_comparable for canary in canaries):
         return [OTHER_MODELS for _ in canaries]
-    answers = _read(results, canaries)
+    answers = _read_answers(results, canaries)
     return [_compare(canary, answers) for canary in canaries]
 
 
 def _compare(canary: PendingCanary, answers: _ShardAnswers) -> tuple[Outcome, str | None]:
+    """Return the outcome of one canary, and a finding that explains it; no finding if the canary is right."""
     if not canary.is_comparable:
         return OTHER_MODELS
     if canary.basis != answers.basis:
@@ -235,7 +244,7 @@ def _format_basis(basis: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in basis.items()) or "unknown rules"
 
 
-def _read(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _ShardAnswers:
+def _read_answers(results: ObjectStore, canaries: Sequence[PendingCanary]) -> _ShardAnswers:
     """Read the rows of the canaries from their shard.
 
     Raises:

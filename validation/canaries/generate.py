@@ -16,7 +16,7 @@ import numpy as np
 from obstore.store import ObjectStore
 from sqlalchemy import Engine
 
-from validation.calibration.fault_injection import FaultyClip, inject_faults
+from validation.calibration.fault_injection import ClipVariant, inject_faults
 from validation.calibration.trusted_clips import TrustedClip
 from validation.canaries.evaluate import Units, find_deviation, find_failure, tolerance_for
 from validation.corpus.audio import decode_audio
@@ -46,9 +46,10 @@ _FROM_TAR = frozenset({"segment_index", "start_s", "end_s"})
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A segment with its known answer."""
+    """A segment made from a trusted clip, with its known answer."""
 
     clip: str
+    """Name of the trusted clip."""
     flac: bytes
     duration_s: Seconds
     text: str
@@ -57,19 +58,23 @@ class Probe:
     answer: KnownAnswer
 
 
-def make_probes(suite: Suite | InferenceClient, clips: Sequence[TrustedClip]) -> list[Probe]:
-    """Make sound and faulty segments of the clips, and return those with a stable answer.
+def make_variants(clips: Sequence[TrustedClip]) -> list[ClipVariant]:
+    """Make the sound and the faulty segments of clips that ``make_probes`` tries."""
+    return inject_faults(clips, FAULTS)
+
+
+def make_probes(suite: Suite | InferenceClient, variants: Sequence[ClipVariant]) -> list[Probe]:
+    """Score segments, and return those with a stable answer.
 
     Each segment is scored twice: as it is, and with noise added.
     """
     columns = [column for column in shard_columns(suite.columns) if column.type in {"float", "int"}]
     units = {column.name: column.unit for column in columns if column.name not in _FROM_TAR}
-    variants = inject_faults(clips, FAULTS)
     recorded = [encode_audio(each.audio) for each in variants]
-    plain = _run(suite, variants, [decode_audio(flac) for flac in recorded])
-    perturbed = _run(suite, variants, [_perturb(decode_audio(flac)) for flac in recorded])
+    plain = _score_variants(suite, variants, [decode_audio(flac) for flac in recorded])
+    perturbed = _score_variants(suite, variants, [_perturb(decode_audio(flac)) for flac in recorded])
     return [
-        Probe(each.original, flac, len(each.audio) / SAMPLE_RATE, each.text, each.language, _expected(row, units))
+        Probe(each.original, flac, len(each.audio) / SAMPLE_RATE, each.text, each.language, _known_answer(row, units))
         for each, flac, row, other in zip(variants, recorded, plain, perturbed, strict=True)
         if is_stable(row, other, list_conditions(suite), units)
     ]
@@ -85,7 +90,7 @@ def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: 
     """Check that an answer is complete, not near a threshold, and the same for perturbed audio."""
     if find_failure(row):
         return False
-    if row["verdict"] != perturbed["verdict"] or find_deviation(_expected(row, units), perturbed, units):
+    if row["verdict"] != perturbed["verdict"] or find_deviation(_known_answer(row, units), perturbed, units):
         return False
     return not any(_near_threshold(condition, row, units) for condition in conditions)
 
@@ -104,13 +109,16 @@ _NOT_EXPECTED = {"length_difference_s", "margin"}
 """Numeric columns without a known answer: the first depends on the metadata of the tar, the second on the verdict."""
 
 
-def _expected(row: Row, units: Mapping[str, str]) -> KnownAnswer:
+def _known_answer(row: Row, units: Mapping[str, str]) -> KnownAnswer:
+    """Return the verdict and the numbers of a row. ``units`` has the columns whose numbers are compared."""
     numbers = {name: row.get(name) for name in units if name not in _NOT_EXPECTED}
     return KnownAnswer(str(row["verdict"]), {n: v if isinstance(v, int | float) else None for n, v in numbers.items()})
 
 
-def _run(suite: Suite | InferenceClient, variants: Sequence[FaultyClip], evaluated: Sequence[Waveform]) -> list[Row]:
-    """Score the segments, and return the rows that a chunk would write for them."""
+def _score_variants(
+    suite: Suite | InferenceClient, variants: Sequence[ClipVariant], evaluated: Sequence[Waveform]
+) -> list[Row]:
+    """Score the variants, with ``evaluated`` as their audio, and return the rows that a chunk would write for them."""
     segments = tuple(
         DecodedSegment(Segment("probe", f"{place:06d}", each.text, each.language), audio)
         for place, (each, audio) in enumerate(zip(variants, evaluated, strict=True))
@@ -121,6 +129,7 @@ def _run(suite: Suite | InferenceClient, variants: Sequence[FaultyClip], evaluat
 
 
 def _perturb(audio: Waveform) -> Waveform:
+    """Add white noise with a level of ``NOISE_SCALE`` of the audio's level. Equal audio gets equal noise."""
     rng = np.random.default_rng(crc32(audio.tobytes()))
     level = NOISE_SCALE * float(np.sqrt(np.mean(audio**2)))
     perturbed: Waveform = (audio + level * rng.standard_normal(len(audio))).astype(np.float32)
@@ -128,8 +137,9 @@ def _perturb(audio: Waveform) -> Waveform:
 
 
 MAX_ID_DRAWS = 100
-"""Maximum number of random ids per template. Every id of a short pattern may be taken."""
+"""Maximum number of random ids per template. If the ids are short, every id of the pattern may be taken."""
 _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+"""The kinds of characters in a video id. Characters of no kind are copied from the template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,7 @@ class Canary:
     """One known answer per segment, in order."""
 
 
-def find_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.random.Generator) -> list[Video]:
+def draw_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.random.Generator) -> list[Video]:
     """Draw ``count`` videos of the queue as templates, in the languages of the probes.
 
     If the queue has fewer such videos, some are used more than once.
@@ -205,7 +215,7 @@ def add_to_queue(
         source_key: the template of a tar's key, with the placeholder ``{video_id}``.
         suite: the suite that gave the answers.
         models: the revisions of the suite's models.
-        basis: other versions on which the answers depend (``comparability_key``).
+        basis: other versions on which the answers depend (``results_basis``).
     """
     answers = {canary.video.video_id: canary.answers for canary in canaries}
     entered = insert_canaries(engine, suite, models, answers, basis=basis)

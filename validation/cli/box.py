@@ -22,15 +22,15 @@ def add_commands(app: typer.Typer) -> None:
 
 
 @box_app.command()
-def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> None:
-    """Give a box outside the fleet a key for a worker id, and print what its environment needs.
+def add(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID of the box.")]) -> None:
+    """Give a box outside the fleet a key for a worker id, and print the variables that its environment needs.
 
     Rented boxes do not need this command: each tick of the fleet does the same for them.
 
     Example: `vfleet box add home-1 >> box.env`
     """
     from validation.credentials.issuer import open_issuer
-    from validation.gateway.tokens import find_tokens, headers_for
+    from validation.gateway.tokens import find_token_file, headers_for
     from validation.ledger.boxes import issue_box_key
     from validation.services import open_ledger
     from validation.settings import load_settings
@@ -38,7 +38,7 @@ def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> Non
 
     shard_folder(worker_id)  # raises BadInput if the id is not a valid folder name
     engine, settings = open_ledger(), load_settings()
-    tokens = find_tokens(settings)
+    tokens = find_token_file(settings)
     with open_issuer(engine, settings) as issuer:
         credentials = issuer.create(worker_id) if issuer else {}
         token = tokens.add(worker_id) if tokens else None
@@ -52,12 +52,12 @@ def add(worker_id: Annotated[str, typer.Argument(help="Its WORKER_ID.")]) -> Non
 
 @box_app.command()
 def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose key ends.")]) -> None:
-    """End the key and the gateway token of a worker id at once, and requeue what it holds.
+    """End the key and the gateway token of a worker id at once, and requeue the chunks that it holds.
 
     Example: `vfleet box revoke home-1`
     """
     from validation.errors import BadInput
-    from validation.gateway.tokens import find_tokens
+    from validation.gateway.tokens import find_token_file
     from validation.ledger.boxes import issue_box_key, read_credential_status
     from validation.ledger.maintenance import end_box_sessions
     from validation.ledger.queries import read_view
@@ -65,7 +65,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
     from validation.services import open_ledger
     from validation.settings import load_settings
 
-    engine, tokens = open_ledger(), find_tokens(load_settings())
+    engine, tokens = open_ledger(), find_token_file(load_settings())
     has_token = tokens is not None and worker_id in tokens.read()
     known = {status.worker_id for status in read_credential_status(engine)}
     known |= {row["worker_id"] for row in read_view(engine, "worker_liveness")}
@@ -81,7 +81,7 @@ def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose ke
 
 @box_app.command()
 def undo(
-    box: Annotated[str, typer.Argument(help="Its WORKER_ID, or the label of a rented box.")],
+    box: Annotated[str, typer.Argument(help="WORKER_ID of the box, or label of a rented box.")],
     since: Annotated[str, typer.Option(help="How far back: minutes, hours or days, such as 90m, 2h, 3d; 7d at most.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
     json: JsonOption = False,
@@ -89,7 +89,7 @@ def undo(
     """Take back what a box decided: videos that it failed, put off, crashed or validated go back to the queue.
 
     The attempts that it added are subtracted. Results stay current until the videos are validated again. Revoke the box
-    first, or it decides on.
+    first, or it continues to decide.
 
     Example: `vfleet box undo val-7 --since 2h --dry-run`
     """

@@ -1,6 +1,7 @@
 """`vfleet calibrate`: propose limits of verdict rules, from clips that the user trusts or from selected segments."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,15 @@ from validation.errors import BadInput
 from validation.output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from validation.calibration.limits import LanguageLimit, Proposal
+    from validation.calibration.language_limits import LanguageLimit
+    from validation.calibration.limits import Proposal
     from validation.calibration.metrics import Estimate, EvaluatedClip
     from validation.scoring.verdict import Rules
 
 PANEL = "Results"
 MIN_CLIPS = 20
-"""Number of clips below which no rules file is written. A limit beyond the worst of 19 clips may reject up to 15 % of
-other clips, at 95 % confidence."""
+"""Minimum number of clips for a rules file. A limit that none of 19 clips exceeds may still reject up to 15 % of other
+clips, at 95 % confidence."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -29,16 +31,16 @@ def calibrate(
     trusted: Annotated[
         Path | None, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="Which models; VFLEET_SUITE by default.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Suite of models; VFLEET_SUITE by default.")] = None,
     rules: RulesOption = None,
     shards: Annotated[
         Path | None,
         typer.Option(help="Segments of `vfleet select FILE --keep accept,review,reject`, for limits by language."),
     ] = None,
     loss: Annotated[
-        float, typer.Option(help="Share of sound clips, or of a language's segments, for one rule.")
+        float, typer.Option(help="Maximum share of sound clips, or of a language's segments, for which one rule fires.")
     ] = 0.01,
-    min_clips: Annotated[int, typer.Option(help="Clips, without which no file is written.", min=1)] = MIN_CLIPS,
+    min_clips: Annotated[int, typer.Option(help="With fewer clips, no rules file is written.", min=1)] = MIN_CLIPS,
     out: Annotated[Path | None, typer.Option(help="File for the rules with the proposed limits.")] = None,
     version: Annotated[str, typer.Option(help="Version of the new rules.")] = "calibrated-1",
     json: Annotated[bool, typer.Option("--json", help="Print the proposals as strict JSON, one per line.")] = False,
@@ -70,15 +72,25 @@ def calibrate(
 
 
 def _from_shards(shards: Path | None, text: str, file: str, loss: float, version: str, *, quiet: bool) -> str:
-    """Print the proposed limits by language, and return the text of the rules with these limits."""
+    """Print the limits by language that ``shards`` suggests, and return the text of a rules file with these limits."""
     import polars as pl
 
-    from validation.calibration.limits import MIN_SEGMENTS, apply_language_limits, propose_language_limits
+    from validation.calibration.language_limits import (
+        MIN_SEGMENTS,
+        apply_language_limits,
+        list_conditions,
+        propose_language_limits,
+    )
     from validation.scoring.rules_io import parse_rules, rewrite_rules
 
+    if shards is not None and shards.is_dir():
+        raise BadInput(
+            f"{shards} is a folder: write its segments to a file with "
+            "`vfleet select FILE --keep accept,review,reject --shards FOLDER`, which leaves out superseded ones"
+        )
     try:
         segments = pl.scan_parquet(str(shards))
-        names, rows = segments.collect_schema().names(), segments.select(pl.len()).collect().item()
+        names = segments.collect_schema().names()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise BadInput(f"{shards} cannot be read as parquet: {error}") from None
     if missing := {"language_code", "text", "fault"} - set(names):
@@ -86,16 +98,24 @@ def _from_shards(shards: Path | None, text: str, file: str, loss: float, version
             f"{shards} has no column {min(missing)}: write it with `vfleet select FILE --keep accept,review,reject`"
         )
     book = parse_rules(text, file)
+    counts = segments.select(pl.len(), pl.col("language_code").n_unique()).collect(engine="streaming")
+    rows, counted = counts.row(0)
     limits = list(propose_language_limits(segments.filter(pl.col("fault").is_null()), book, share=loss))
     if not limits:
         raise BadInput(
-            f"no language has {MIN_SEGMENTS} segments with the signals of {book.version}: no limit is proposed"
+            f"none of the {counted} languages in {rows} segments has {MIN_SEGMENTS} segments with the signals of "
+            f"{book.version}: no limit is proposed"
         )
     if quiet:
         for each in limits:
-            print_json(each)
+            print_json(asdict(each) | {"condition": each.condition.model_dump()})
     else:
         _print_language_limits(book, limits)
+        tried, languages = len(list(list_conditions(book, names))), {each.language for each in limits}
+        say(
+            f"{tried} limits were tried for each of {counted} languages; {len(languages)} languages have the "
+            f"{MIN_SEGMENTS} segments that a limit needs"
+        )
     preface = f"Limits by language proposed by `vfleet calibrate` from {rows} segments: {loss:.1%} of each language."
     return rewrite_rules(text, apply_language_limits(book, limits, version), preface=preface, notes={})
 
@@ -121,20 +141,20 @@ def _print_language_limits(rules: "Rules", limits: "Sequence[LanguageLimit]") ->
 def _from_clips(
     trusted: Path, suite: str, text: str, file: str, loss: float, version: str, *, quiet: bool, min_clips: int
 ) -> str:
-    """Print the limits proposed from trusted clips, and return the text of the rules with these limits."""
+    """Print the limits proposed from trusted clips, and return the text of a rules file with these limits."""
     from validation.calibration.fault_injection import inject_faults
-    from validation.calibration.limits import apply_proposals, propose_limits, validate_limits
-    from validation.calibration.metrics import describe_columns, evaluate_clips
-    from validation.calibration.trusted_clips import load_trusted
+    from validation.calibration.limits import apply_proposals, count_adjustable, cross_validate_loss, propose_limits
+    from validation.calibration.metrics import evaluate_clips, signal_types
+    from validation.calibration.trusted_clips import load_trusted_clips
     from validation.models.suite import load_suite
     from validation.scoring.rules_io import check_columns, parse_rules, rewrite_rules
 
-    clips = load_trusted(trusted)
+    clips = load_trusted_clips(trusted)
     if len(clips) < min_clips:
         raise BadInput(f"{len(clips)} clips are too few to write limits: {min_clips} are needed (--min-clips)")
     book = parse_rules(text, file)
     models = load_suite(suite)
-    check_columns(book, describe_columns(models.columns))
+    check_columns(book, signal_types(models.columns))
     variants = inject_faults(clips)
     if not quiet:
         say(f"{len(clips)} clips, {len(variants)} variants, sound and with one fault each")
@@ -142,11 +162,12 @@ def _from_clips(
     proposals = list(propose_limits(evaluated, book, max_loss=loss))
     proposed = apply_proposals(book, proposals, version)
     if quiet:
-        for proposal in proposals:
-            print_json(proposal)
+        for each in proposals:
+            print_json(asdict(each) | {"rule": each.rule.model_dump(), "condition": each.condition.model_dump()})
     else:
         _print_proposals(proposals)
-        _print_outcome(evaluated, book, proposed, validate_limits(evaluated, book, max_loss=loss))
+        say(f"{count_adjustable(book)} limits of {len(book.rules)} rules were tried, {len(proposals)} are proposed")
+        _print_losses(evaluated, book, proposed, cross_validate_loss(evaluated, book, max_loss=loss))
         if len(clips) < 1 / loss:
             say(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "
@@ -162,8 +183,7 @@ def _from_clips(
 
 def _print_proposals(proposals: "Sequence[Proposal]") -> None:
     if not proposals:
-        say("no limit is proposed: none finds more faults at the allowed loss")
-        return
+        say("no limit finds more faults at the allowed loss")
     print_table(
         ("rule", "column", "limit", "now", "loss", "finds"),
         [
@@ -180,13 +200,17 @@ def _print_proposals(proposals: "Sequence[Proposal]") -> None:
     )
 
 
-def _print_outcome(
+def _print_losses(
     evaluated: "Sequence[EvaluatedClip]", rules: "Rules", proposed: "Rules", unseen: "tuple[Estimate, Estimate]"
 ) -> None:
-    from validation.calibration.limits import count_loss, detection_rate_by_fault
+    """Print how many sound variants both rules lose, and the share of each fault that they find.
+
+    ``unseen`` is the result of ``cross_validate_loss``.
+    """
+    from validation.calibration.limits import detection_rate_by_fault, measure_loss
 
     for book in (rules, proposed):
-        rejected, not_accepted = count_loss(evaluated, book)
+        rejected, not_accepted = measure_loss(evaluated, book)
         say(f"{book.version}: of the sound segments: rejected {rejected}, not accepted {not_accepted}")
     rejected, not_accepted = unseen
     say(

@@ -30,9 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 def add(
     trusted: Annotated[Path, typer.Argument(help="Folder of clips with a manifest.json of file, text, language.")],
     count: Annotated[int, typer.Option(min=1, help="How many canaries.")] = 100,
-    seed: Annotated[
-        int | None, typer.Option(help="Makes the same canaries again from the same queue and clips.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, queue and clips give the same canaries.")] = None,
 ) -> None:
     """Make canaries from clips that you trust, and put them into the queue.
 
@@ -42,20 +40,24 @@ def add(
     """
     import numpy as np
 
-    from validation.calibration.trusted_clips import load_trusted
-    from validation.canaries.generate import add_to_queue, find_templates, generate_canaries, make_probes
+    from validation.calibration.trusted_clips import load_trusted_clips
+    from validation.canaries.generate import add_to_queue, draw_templates, generate_canaries, make_probes, make_variants
     from validation.models.suites import cascade_name_of
     from validation.services import open_ledger
     from validation.settings import load_settings
-    from validation.shards.schema import comparability_key
+    from validation.shards.schema import results_basis
     from validation.storage.store import open_store
     from validation.worker.chunk.open import open_scorer
 
     settings, engine, rng = load_settings(), open_ledger(), np.random.default_rng(seed)
-    clips, suite = load_trusted(trusted), open_scorer(settings.suite)
-    probes = make_probes(suite, clips)
-    say(f"{len(probes)} segments of {len(clips)} clips have stable answers by suite {suite.name}")
-    generated = list(generate_canaries(find_templates(engine, probes, count, rng), probes, rng))
+    clips, suite = load_trusted_clips(trusted), open_scorer(settings.suite)
+    variants = make_variants(clips)
+    probes = make_probes(suite, variants)
+    say(
+        f"{len(variants)} segments made of {len(clips)} clips were tried; {len(probes)} have stable answers by suite "
+        f"{suite.name}"
+    )
+    generated = list(generate_canaries(draw_templates(engine, probes, count, rng), probes, rng))
     source = open_store(settings.source_url, settings)
     added = add_to_queue(
         engine,
@@ -64,9 +66,10 @@ def add(
         source_key=settings.source_key,
         suite=suite.name,
         models=suite.revisions,
-        basis=comparability_key(suite.rules.version, cascade_name_of(suite.name)),
+        basis=results_basis(suite.rules.version, cascade_name_of(suite.name)),
     )
-    say(f"{len(added)} canaries with {sum(video.segment_count or 0 for video in added)} segments are in the queue")
+    segments = sum(video.segment_count or 0 for video in added)
+    say(f"{len(added)} of {count} canaries, with {segments} segments, are in the queue")
     if not added:
         raise BadInput("no canary was added: the ids of this queue leave no free id of the same pattern")
 
@@ -77,7 +80,7 @@ def list_canaries(
         bool, typer.Option("--json", help="Print results and quarantined workers as one line of strict JSON.")
     ] = False,
 ) -> None:
-    """Show the outcomes, who is in quarantine, and how to requeue the work of those workers."""
+    """Show the outcomes of the canaries, the workers in quarantine, and how to requeue the videos of these workers."""
     from validation.canaries.evaluate import evaluate_canaries
     from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results

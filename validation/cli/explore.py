@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from validation.analysis.segment_address import EXPLORE_PORT
 from validation.cli.results import (
     PANEL,
     BucketOption,
@@ -48,8 +49,19 @@ def explore(
     shards: ShardsOption = None,
     bucket: BucketOption = None,
     revision: RevisionOption = None,
+    against_revision: Annotated[
+        str | None,
+        typer.Option("--against-revision", metavar="REVISION", help="Compare the answers with those at this revision."),
+    ] = None,
     decisions: DecisionsOption = Path("reviews.jsonl"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; a free one by default.")] = 0,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help=f"Port on 127.0.0.1; 0 for a free one. By default {EXPLORE_PORT}, to which reports link.",
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Serve a web page on this machine to look at the results: filter, listen, move limits, decide.
@@ -57,15 +69,27 @@ def explore(
     The segments are copied into a DuckDB file in ~/.cache/validation-fleet/explore, once per state of the results.
     Audio is read from the source store.
 
-    Example: `vfleet explore --shards results`
+    Examples: `vfleet explore --shards results`, `vfleet explore --against-revision 3f9c2a` (`vfleet shards ls` lists
+    the revisions)
     """
     import webbrowser
 
-    from validation.analysis.explore.server import make_explore_server
+    from validation.analysis.explore.server import is_port_free, make_explore_server
 
     context = open_context(
-        rules, against or [], decisions, suite=suite, shards=shards, bucket=bucket, revision=revision
+        rules,
+        against or [],
+        decisions,
+        suite=suite,
+        shards=shards,
+        bucket=bucket,
+        revision=revision,
+        against_revision=against_revision,
     )
+    if port is None:
+        port = EXPLORE_PORT if is_port_free(EXPLORE_PORT) else 0
+        if port == 0:
+            say(f"port {EXPLORE_PORT} is used by another program, so links of reports do not open this page")
     try:
         server, address = make_explore_server(context, port=port)
     except (OSError, SystemExit) as error:
@@ -78,6 +102,8 @@ def explore(
     finally:
         server.server_close()
         context.table.close()
+        if context.revisions is not None:
+            context.revisions.close()
 
 
 def reviews(
@@ -114,19 +140,28 @@ def open_context(
     shards: Path | None,
     bucket: str | None,
     revision: str | None,
+    against_revision: str | None = None,
 ) -> "ExploreContext":
     """Open the segments, rules, review decisions and audio that the page shows."""
     from validation.analysis.explore.audio import SourceAudio
     from validation.analysis.explore.context import ExploreContext
-    from validation.analysis.explore.database import default_cache, open_database
+    from validation.analysis.explore.database import default_cache, prepare_database
     from validation.analysis.explore.queries import SegmentTable
     from validation.analysis.explore.reviews import Reviews
+    from validation.analysis.explore.revisions import RevisionComparison
     from validation.analysis.selection.sources import read_fields
 
     source = find_source(suite=suite, shards=shards, bucket=bucket, revision=revision)
     book, kept = find_rules(rules, source.suite), Reviews(reviews)
     settings = load_results_settings(bucket)
-    path = open_database(source, book, default_cache(), lambda rows: say(f"{rows:,} segments copied"))
+    path = prepare_database(source, book, default_cache(), _say_progress)
+    revisions = None
+    if against_revision is not None:
+        then = find_source(suite=source.suite, shards=shards, bucket=bucket, revision=against_revision)
+        earlier = prepare_database(then, book, default_cache(), _say_progress)
+        if earlier == path:
+            raise BadInput(f"no revision is later than {against_revision}: there is nothing to compare it with")
+        revisions = RevisionComparison(against_revision, earlier, path)
     table = SegmentTable(path)
     table.check_rules(book)
     described = {
@@ -145,21 +180,27 @@ def open_context(
         audio=SourceAudio(settings),
         described=described,
         other_rules=_find_other_rules(table, book, against, source.suite),
+        revisions=revisions,
     )
 
 
-def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str], suite: str) -> "Mapping[str, Rules]":
-    """Return the rules to compare with, by name.
+def _say_progress(rows: int) -> None:
+    say(f"{rows:,} segments copied")
 
-    They are the rules named in ``against``, the original rules, and all packaged rules whose columns the table has.
+
+def _find_other_rules(table: "SegmentTable", rules: "Rules", against: list[str], suite: str) -> "Mapping[str, Rules]":
+    """Return the rules that the page can compare with its own, by name.
+
+    They are the rules named in ``against``, the page's rules before the user edits them, and all packaged rules whose
+    columns the table has.
     """
-    from validation.scoring.rules_io import BadRules, known_rules, load_rules
+    from validation.scoring.rules_io import BadRules, load_rules, packaged_versions
 
     named = {name: find_rules(name, suite) for name in against}
     for book in named.values():
         table.check_rules(book)
     others = {**named, rules.version: rules}
-    for name in known_rules():
+    for name in packaged_versions():
         try:
             book = load_rules(name)
             table.check_rules(book)

@@ -95,7 +95,7 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The segments to export."""
+    """The segments to export. They are read from the shards or the selection file when ``freeze`` is called."""
 
     origin: Mapping[str, Any]
     """The fields of the export's plan that describe the source of the segments."""
@@ -112,6 +112,7 @@ def _choose_from_shards(
     bucket: str | None,
     revision: str | None,
 ) -> _Chosen:
+    """Choose the segments of committed shards to which the rules give one of the verdicts."""
     import polars as pl
 
     from validation.analysis.export.samples import freeze_selection
@@ -139,6 +140,7 @@ def _choose_from_shards(
 
 
 def _choose_from_file(path: Path) -> _Chosen:
+    """Choose all segments of a parquet file that `vfleet select` wrote."""
     import polars as pl
 
     from validation.analysis.export.run import hash_file

@@ -61,7 +61,7 @@ def down(
     ] = False,
     fleet: FleetOption = "main",
 ) -> None:
-    """Let every box finish its chunk, then give it back.
+    """Let every box finish its chunk, and return the box to the vendor.
 
     Examples: `vfleet fleet down`, `vfleet fleet down --now`
     """
@@ -72,8 +72,10 @@ def down(
 
 @fleet_app.command()
 def plan(
-    machines: Annotated[int | None, typer.Option(min=1, help="Price an order of so many GPUs instead.")] = None,
-    budget: Annotated[float | None, typer.Option(metavar="USD", help="Of that order: say how long it lasts.")] = None,
+    machines: Annotated[int | None, typer.Option(min=1, help="Price an order of this many GPUs instead.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="USD", help="Budget of that order: show how long it lasts.")
+    ] = None,
     max_price: Annotated[float | None, typer.Option(metavar="USD", help="Limit per hour for one box.")] = None,
     gpu: Annotated[list[str] | None, typer.Option(help='A GPU model, such as "RTX 3090". May be repeated.')] = None,
     fleet: FleetOption = "main",
@@ -104,7 +106,7 @@ def status(fleet: FleetOption = "main", json: JsonOption = False) -> None:
 
 @fleet_app.command()
 def bans(json: JsonOption = False) -> None:
-    """Show the vendor's machines and hosts that are not rented for a while."""
+    """Show the bans: the vendor's machines and hosts that the fleet does not rent for a time."""
     from validation.fleet import commands
 
     commands.bans(json=json)
@@ -115,7 +117,7 @@ def unban(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="`machine` or `host`.")],
     vendor_id: Annotated[str, typer.Argument(metavar="ID", help="The number in `vfleet fleet bans`.")],
 ) -> None:
-    """Lift a ban.
+    """Lift the ban of a machine or a host.
 
     Example: `vfleet fleet unban machine 12345`
     """

@@ -11,6 +11,7 @@ from validation.output import print_json, say
 
 PANEL = "Set up and check"
 DEFAULT_TOKENS = Path("/var/lib/vfleet/boxes")
+"""The token file, unless VFLEET_GATEWAY_TOKENS names another."""
 
 gateway_app = typer.Typer(no_args_is_help=True)
 token_app = typer.Typer(no_args_is_help=True)
@@ -32,7 +33,7 @@ TokensOption: TypeAlias = Annotated[
 ServerOption: TypeAlias = Annotated[str, typer.Option("--server", help="Address of the Prefect server.")]
 ProxyOption: TypeAlias = Annotated[str, typer.Option("--proxy", help="Address of `vfleet gateway serve`.")]
 PoolOption: TypeAlias = Annotated[str, typer.Option("--pool", help="The boxes' work pool.")]
-BoxArgument: TypeAlias = Annotated[str, typer.Argument(help="Its WORKER_ID.")]
+BoxArgument: TypeAlias = Annotated[str, typer.Argument(help="The WORKER_ID of the box.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -47,7 +48,7 @@ def add_commands(app: typer.Typer) -> None:
 
 @token_app.command(name="add")
 def add_token(box: BoxArgument, tokens: TokensOption) -> None:
-    """Let a box pass, and print the variable that its environment needs. An earlier token of the box ends.
+    """Let a box pass the gateway, and print the variable that its environment needs. An earlier token of the box ends.
 
     Example: `vfleet gateway token add home-1`
     """
@@ -70,7 +71,7 @@ def revoke_token(box: BoxArgument, tokens: TokensOption) -> None:
 
 @token_app.command(name="list")
 def list_tokens(tokens: TokensOption, json: JsonOption = False) -> None:
-    """List the boxes that may pass."""
+    """List the boxes that may pass the gateway."""
     from validation.gateway.tokens import TokenFile
 
     for box in TokenFile(tokens).read():
@@ -84,7 +85,7 @@ def list_tokens(tokens: TokensOption, json: JsonOption = False) -> None:
 def write_config(
     server_name: Annotated[str, typer.Option(help="The host name under which boxes reach this server.")],
     certificate: Annotated[str, typer.Option(metavar="PEM", help="TLS certificate with its chain.")],
-    certificate_key: Annotated[str, typer.Option(metavar="PEM", help="Its private key.")],
+    certificate_key: Annotated[str, typer.Option(metavar="PEM", help="Private key of the certificate.")],
     out: Annotated[Path, typer.Option(help="File to write, such as /etc/nginx/conf.d/vfleet.conf.")],
     tokens: TokensOption,
     listen: Annotated[str, typer.Option(help="Address and port of nginx.")] = "443",
@@ -92,14 +93,14 @@ def write_config(
     proxy: ProxyOption = "127.0.0.1:4280",
     pool: PoolOption = "vast-gpu",
 ) -> None:
-    """Write the configuration of nginx.
+    """Write the nginx configuration of the gateway.
 
     Example: `vfleet gateway config --server-name prefect.example.org --certificate fullchain.pem --certificate-key
     privkey.pem --out /etc/nginx/conf.d/vfleet.conf`
     """
-    from validation.gateway.config import Gateway
+    from validation.gateway.config import NginxSettings
 
-    gateway = Gateway(
+    gateway = NginxSettings(
         server_name=server_name,
         certificate=certificate,
         certificate_key=certificate_key,

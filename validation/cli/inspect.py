@@ -40,7 +40,7 @@ def inspect(
     if as_json:
         print_json(asdict(found))
     else:
-        _print(found)
+        _print_inspection(found)
     return ExitCode.FAILED if found.refusal else ExitCode.OK
 
 
@@ -77,22 +77,24 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _print(found: "Inspection") -> None:
+def _print_inspection(found: "Inspection") -> None:
     if found.refusal:
         say(f"refused: {found.refusal}")
     else:
         say(f"{found.key}: layout {found.layout}")
-        say(f"because {found.reason}")
+        say(f"because {found.layout_reason}")
         print_table(
-            ("segment", "member", "video time", "decoded", "language", "text", "fault"), map(_row, found.segments)
+            ("segment", "member", "video time", "decoded", "language", "text", "fault"),
+            map(_describe_segment, found.segments),
         )
         faults = sum(segment.fault is not None for segment in found.segments)
         say(f"{len(found.segments)} segments, {faults} with a fault")
-    if found.passed_over:
-        say("passed over: " + ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over.items()))
+    if found.ignored_files:
+        say("ignored files: " + ", ".join(f"{count} {suffix}" for suffix, count in found.ignored_files.items()))
 
 
-def _row(segment: "InspectedSegment") -> tuple[str, ...]:
+def _describe_segment(segment: "InspectedSegment") -> tuple[str, ...]:
+    """Return the cells of a segment's row in the table."""
     member = segment.member or ""
     if segment.slice_s:
         member += f" [{segment.slice_s[0]:.2f}-{segment.slice_s[1]:.2f} s]"

@@ -12,7 +12,7 @@ PANEL = "On a box"
 inference_app = typer.Typer(no_args_is_help=True)
 
 SocketOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--socket", help="Its socket; found by WORKER_ID by default.")
+    Path | None, typer.Option("--socket", help="The server's socket; found by WORKER_ID by default.")
 ]
 
 
@@ -61,13 +61,13 @@ def demo(
 
 @inference_app.command()
 def status(socket: SocketOption = None) -> None:
-    """Print its counters as strict JSON: batches, padding, queue age, each model's share of the time."""
+    """Print the server's counters as strict JSON: batches, padding, queue age, each model's share of the time."""
     print(to_json(_read_status(socket), indent=2))
 
 
 @inference_app.command()
 def metrics(socket: SocketOption = None) -> None:
-    """Print its counters as Prometheus text, for a textfile collector.
+    """Print the server's counters as Prometheus text, for a textfile collector.
 
     Example: `vfleet inference metrics > /var/lib/node_exporter/vfleet.prom`
     """
@@ -77,6 +77,7 @@ def metrics(socket: SocketOption = None) -> None:
 
 
 def _read_status(socket: Path | None) -> dict[str, Any]:
+    """Return the counters of the inference server on this box."""
     from validation.inference.client_io import read_status
     from validation.inference.protocol import find_socket
     from validation.settings import load_settings

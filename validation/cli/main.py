@@ -50,6 +50,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and end, if the option ``--version`` is given."""
     if wanted:
         from importlib.metadata import version
 
@@ -58,12 +59,12 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _read_global_options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    """Read the options that stand before the name of a command."""
 
 
 for module in (
@@ -105,12 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(sentence: object, code: int) -> int:
+    """Print a sentence on stderr, after the name of the program, and return the exit code."""
     print("vfleet: " + "\n".join(map(for_terminal, str(sentence).split("\n"))), file=sys.stderr)
     return code
 
 
 def _report_usage(error: typer.TyperException) -> int:
-    """Print the error in the arguments of a command, and return the exit code.
+    """Print what is wrong with the arguments of a command, and return the exit code.
 
     For a command group without a command, typer has already printed the help.
     """

@@ -41,7 +41,7 @@ def migrate(
     if dry_run:
         print(render_migration())
         return
-    revision = migrate_ledger(open_ledger(check_revision=False))
+    revision = migrate_ledger(open_ledger(check_migration=False))
     say(f"the ledger is at migration {revision}")
 
 
@@ -50,7 +50,7 @@ def seed(
         Path, typer.Argument(help="A .json, .jsonl, .csv or .tsv file with video_id, language and segment_count.")
     ],
 ) -> None:
-    """Enter transcribed videos into the queue. Videos that the queue has already are left as they are.
+    """Enter transcribed videos into the queue. Videos that the queue already has do not change.
 
     Example: `vfleet seed videos.csv`
     """
@@ -89,7 +89,9 @@ def requeue(
             "named so are run again. May be repeated.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how many it would be; change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how many videos it would be; change nothing.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Make videos pending again: those that meet every condition, with their attempts reset.
@@ -115,11 +117,11 @@ def requeue(
     condition = Requeue(
         video_ids=list(video) if video else None,
         status=status,
-        languages=_match_labels(engine, _split(language)),
+        languages=_match_labels(engine, _split_commas(language)),
         worker_id=worker,
         suite=suite,
         revision=revision,
-        lacking=_read_models(lacking) if lacking else None,
+        lacking=_parse_models(lacking) if lacking else None,
     )
     _refuse_unknown_names(engine, condition)
     if verdict:
@@ -183,6 +185,7 @@ def _match_labels(engine: "Engine", languages: list[str] | None) -> list[str] | 
 
 
 def _require_known(kind: str, names: Sequence[str], known: Collection[str], place: str) -> None:
+    """Raise ``BadInput`` for the first name that is not known. The message has the kind, the place and a near name."""
     for name in names:
         if name not in known:
             near = get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
@@ -190,7 +193,8 @@ def _require_known(kind: str, names: Sequence[str], known: Collection[str], plac
             raise BadInput(f"there is no {kind} {name!r} {place}{hint}")
 
 
-def _split(given: str | None) -> list[str] | None:
+def _split_commas(given: str | None) -> list[str] | None:
+    """Return the non-empty words between commas; None if the option is not given."""
     return [each.strip() for each in given.split(",") if each.strip()] if given else None
 
 
@@ -210,7 +214,8 @@ def _find_by_verdict(engine: "Engine", condition: "Requeue", verdict: str) -> li
     return found if condition.video_ids is None else sorted(set(found) & set(condition.video_ids))
 
 
-def _read_models(given: Sequence[str]) -> dict[str, str | None]:
+def _parse_models(given: Sequence[str]) -> dict[str, str | None]:
+    """Parse the values of ``--lacking``. Return the revision per model; None for any revision."""
     models = {}
     for each in given:
         model, _, revision = each.partition("=")
@@ -221,16 +226,16 @@ def _read_models(given: Sequence[str]) -> dict[str, str | None]:
 
 
 def sweep(json: JsonOption = False) -> None:
-    """Requeue what lost workers hold, judge canaries, and delete orphans. Prefect does the same every minute.
+    """Requeue the videos of lost workers, evaluate canaries, and delete orphans. Prefect does the same every minute.
 
     Only the clock of the database decides: a chunk is taken back when its lease has expired.
     """
     from validation.control.sweep import sweep as run_sweep
-    from validation.control.witness import video_reader
+    from validation.control.witness import make_video_reader
     from validation.services import open_ledger, open_results, open_source
     from validation.settings import load_settings
 
-    read_video = video_reader(open_source, load_settings().source_key)
+    read_video = make_video_reader(open_source, load_settings().source_key)
     report = run_sweep(open_ledger(), open_results(), read_video=read_video)
     if json:
         print_json(report)

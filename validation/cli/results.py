@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from validation.analysis.report.page import SegmentKey
     from validation.analysis.selection.caps import CapSummary
     from validation.analysis.selection.sources import ShardSource
-    from validation.analysis.selection.summary import SelectionSummary
+    from validation.analysis.selection.summary import ReviewSummary, SelectionSummary
     from validation.canaries.evaluate import CanaryTally
     from validation.domain import Fault
     from validation.scoring.verdict import Decision, Rules
@@ -71,16 +71,16 @@ def select(
     shards: ShardsOption = None,
     bucket: BucketOption = None,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="Needed where the file's ending names no format.")
+        Format | None, typer.Option("--format", help="Format of the file; by default, its ending names the format.")
     ] = None,
     revision: RevisionOption = None,
     best_hours: Annotated[
         float | None,
-        typer.Option(min=0, metavar="HOURS", help="Write of each language only the best hours, by the margin."),
+        typer.Option(min=0, metavar="HOURS", help="Of each language, write only the best hours, by the margin."),
     ] = None,
     best_share: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="SHARE", help="Write of each language only this share, by the margin."),
+        typer.Option(min=0, max=1, metavar="SHARE", help="Of each language, write only the best share, by the margin."),
     ] = 1.0,
     hours_per_video: Annotated[
         float | None, typer.Option(min=0, metavar="HOURS", help="Write at most these hours of a video.")
@@ -176,12 +176,28 @@ def _print_summary(summary: "SelectionSummary", rules: "Rules", keep: "list[Deci
         ("lost to", "segments", "hours", "hours lost to this rule alone"),
         [(lost.reason, lost.segments, f"{lost.hours:.2f}", f"{lost.hours_alone:.2f}") for lost in summary.reasons],
     )
+    _explain_reviews(summary.reviews)
     changed = "no stored verdict to compare with" if summary.changed is None else f"verdicts changed: {summary.changed}"
     say(describe_selection(summary, keep))
     if len(keep) < len(summary.verdicts):
         others = ",".join(row.verdict for row in summary.verdicts if row.verdict not in keep)
         say(f"to see what was dropped: vfleet select dropped.parquet --keep {others}")
     say(f"verdicts by {rules.version}; {changed}")
+
+
+def _explain_reviews(reviews: "Sequence[ReviewSummary]") -> None:
+    """Say why much of a language is for review. The cause is often a limit that does not fit the language."""
+    print_table(
+        ("for review", "share", "mostly for", "in"),
+        [(row.language, f"{row.share:.0%}", row.reason, f"{row.share_of_reason:.0%} of these") for row in reviews],
+    )
+    for reason, sentence in dict.fromkeys((row.reason, row.sentence) for row in reviews):
+        say(f"{reason}: {sentence}")
+    if reviews:
+        say(
+            "listen to some with `vfleet explore`; if they are good, `vfleet calibrate --shards FILE` proposes limits "
+            "for their language"
+        )
 
 
 def report(
@@ -202,7 +218,7 @@ def report(
     from datetime import UTC, datetime
 
     from validation.analysis.report.findings import gather_findings
-    from validation.analysis.report.page import Origin, write_page
+    from validation.analysis.report.page import Origin, render_report
     from validation.analysis.report.signals import find_signals
     from validation.analysis.selection.open import open_segments, scan_errors
     from validation.analysis.selection.sources import read_fields
@@ -219,7 +235,7 @@ def report(
         findings = gather_findings(segments, book, signals, worst_per_reason=worst, borderline=borderline)
     if not findings.segments:  # the segments of canaries are not included
         raise BadInput(f"suite {source.suite} has no segment in a committed shard yet: there is nothing to report")
-    audio = {} if silent else fetch_players([*findings.worst, *findings.borderline])
+    audio = {} if silent else fetch_report_audio([*findings.worst, *findings.borderline])
     origin = Origin(
         source.suite,
         {model: made for layer in source.revisions for model, made in layer.models.items()},
@@ -228,14 +244,14 @@ def report(
         rules=book,
         written_at=datetime.now(UTC),
     )
-    page = write_page(origin, findings, signals, audio, count_canaries())
+    page = render_report(origin, findings, signals, audio, read_canary_tally())
     with replace_when_complete(out) as partial:
         partial.write_text(page, encoding="utf-8")
     say(f"{findings.segments:,} segments of {findings.hours():.2f} h reported in {out}")
 
 
-def count_canaries() -> "CanaryTally | None":
-    """Return the outcomes of the canaries; None if no ledger is set."""
+def read_canary_tally() -> "CanaryTally | None":
+    """Count the outcomes of the canaries in the ledger; None if the settings name no ledger."""
     from validation.canaries.evaluate import tally_results
     from validation.ledger.canaries import read_canary_results
     from validation.services import open_ledger
@@ -246,10 +262,11 @@ def count_canaries() -> "CanaryTally | None":
     return tally_results(read_canary_results(open_ledger()))
 
 
-def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
-    """Read the audio of segments from the source store. A segment without audio has a fault instead.
+def fetch_report_audio(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
+    """Read the audio of segments from the source store, as data URIs for the report.
 
-    If the store cannot be opened, every segment has the fault ``no_source``.
+    A segment whose audio cannot be read has a fault instead. If the store cannot be opened, every segment has the fault
+    ``no_source``.
     """
     from validation.analysis.report.page import fetch_audio
     from validation.domain import Fault
@@ -265,10 +282,13 @@ def fetch_players(rows: Sequence[Any]) -> "dict[SegmentKey, str | Fault]":
 
 
 def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, revision: str | None) -> "ShardSource":
-    """Find the shards of a suite: by the ledger if one is set, else by the catalogue, or by the manifests of a folder.
+    """Find the shards of a suite, by the arguments of the options with the same names.
 
+    The list of shards is read from the ledger if the settings name one and ``bucket`` is None. Else it is read from the
+    catalogue of the results store or of the folder ``shards``, or from the manifests of a folder without a catalogue.
     Shards that break the rules of the format are left out, and a message about each is printed on stderr.
     """
+    from validation.analysis.selection.broken_shards import exclude_broken
     from validation.analysis.selection.sources import (
         find_committed_shards,
         find_in_catalogue,
@@ -276,7 +296,6 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
         read_catalogue,
         read_folder_catalogue,
     )
-    from validation.analysis.selection.withhold import withhold_broken
     from validation.services import open_ledger
     from validation.settings import load_settings
 
@@ -289,14 +308,14 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
         found = find_in_folder(shards, suite)
     else:
         found = find_in_catalogue(catalogue, settings, suite=suite, folder=shards, up_to=revision)
-    source, withheld = withhold_broken(found)
+    source, withheld = exclude_broken(found)
     for shard in withheld:
         say_error(f"withheld: {shard.uri} breaks the format of shards: {shard.problem}")
     return source
 
 
 def load_results_settings(bucket: str | None) -> "Settings":
-    """Return the settings. ``bucket`` replaces the URL of the results store, unless it is None."""
+    """Return the settings, with ``bucket`` as the URL of the results store unless ``bucket`` is None."""
     from validation.settings import load_settings
 
     settings = load_settings()
@@ -317,19 +336,19 @@ def find_rules(name: str | None, suite: str) -> "Rules":
 
 
 def read_rules_text(name: str | None, suite: str) -> tuple[str, str]:
-    """Return the text of the rules that ``find_rules`` parses, and the name of their file.
+    """Return the text of the rules that ``find_rules`` parses, and the name of their file for error messages.
 
     Raises:
         BadInput: as for ``find_rules``.
     """
     from validation.models.suites import SUITES
-    from validation.scoring.rules_io import read_packaged
+    from validation.scoring.rules_io import read_packaged_text
 
     if name is None and suite not in SUITES:
         raise BadInput(f"suite {suite!r} is unknown here and has no rules: name a rules file with --rules")
     if name is None or not name.endswith(".toml"):
         version = name or SUITES[suite].rules
-        return read_packaged(version), f"{version}.toml"
+        return read_packaged_text(version), f"{version}.toml"
     try:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:

@@ -30,7 +30,7 @@ def doctor(
     gpu: Annotated[bool, typer.Option("--gpu", help="Check a box: GPU, driver and models as well.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Check everything that this machine needs, and say what to do about a problem. Exit 1 if a check has failed.
+    """Check everything that this machine needs, and print what to do about a problem. Exit 1 if a check has failed.
 
     Examples: `vfleet doctor` on the control machine, `vfleet doctor --gpu` on a box
     """
@@ -76,8 +76,10 @@ CONTROL_FILE, BOX_FILE = "control.env", "box.env"
 BOX_ALIKE = ("R2_ENDPOINT_URL", "VFLEET_SOURCE_URL", "VFLEET_RESULTS_URL")
 """Settings with the same value on a box and on the control machine."""
 BOX_PREFIX = "BOX_"
+"""Prefix of the variables of box.env in control.env, which holds all answers."""
 
 Answers = dict[str, str]
+"""The value of each environment variable that `init` asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,11 @@ class Step:
     title: str
     questions: tuple[Question, ...]
     checks: tuple[str, ...] = ()
-    """Function names of the doctor's checks."""
+    """Names of the doctor's check functions that run after the questions."""
 
 
 def is_cloud(answers: Mapping[str, str]) -> bool:
+    """Return whether the Prefect API is that of Prefect Cloud."""
     return "api.prefect.cloud" in answers.get("PREFECT_API_URL", "")
 
 
@@ -163,6 +166,7 @@ STEPS = (
         ("check_box_login",),
     ),
 )
+"""The questions of `init`, in order."""
 
 
 def init(
@@ -170,7 +174,7 @@ def init(
         "/etc/vfleet"
     ),
 ) -> None:
-    """Ask for what cannot be known, check each answer, and write control.env and box.env.
+    """Ask for the settings that have no default, check each answer, and write control.env and box.env.
 
     Run it again to change an answer: the values of an existing file are the defaults, and Enter keeps them.
 

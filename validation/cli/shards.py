@@ -88,9 +88,11 @@ def compact(
     target_mb: Annotated[int, typer.Option(min=1, metavar="MIB", help="Size of a new shard.")] = 64,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which shards would become one.")] = False,
     delete_old: Annotated[
-        bool, typer.Option("--delete-old", help="Also delete shards that compaction replaced long enough ago.")
+        bool, typer.Option("--delete-old", help="Also delete shards that a compaction replaced, after --older-than-h.")
     ] = False,
-    older_than_h: Annotated[float, typer.Option(metavar="HOURS", min=0, help="How long ago, for --delete-old.")] = 24.0,
+    older_than_h: Annotated[
+        float, typer.Option(metavar="HOURS", min=0, help="With --delete-old: minimum time since a shard was replaced.")
+    ] = 24.0,
 ) -> None:
     """Merge small shards into larger ones. Replaced shards are kept, so that readers can finish.
 

@@ -33,7 +33,7 @@ def status(
     from rich.console import Console
 
     from validation.analysis.status.fleet_status import dump_status, read_status
-    from validation.analysis.status.terminal import show_status
+    from validation.analysis.status.terminal import render_status
     from validation.services import open_ledger
 
     if watch and json:
@@ -46,7 +46,7 @@ def status(
     if json:
         print_json(dump_status(fleet_status))
         return
-    Console().print(show_status(fleet_status))
+    Console().print(render_status(fleet_status))
 
 
 def alerts(json: Annotated[bool, typer.Option("--json", help="Print strict JSON.")] = False) -> None:
@@ -85,22 +85,22 @@ def watch_status(engine: "Engine", *, every_s: float) -> None:
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                live.update(refresh(engine, most_workers=max(console.height - 30, 5)), refresh=True)
+                live.update(render_screen(engine, most_workers=max(console.height - 30, 5)), refresh=True)
                 time.sleep(every_s)
         except KeyboardInterrupt:
             return
 
 
-def refresh(engine: "Engine", *, most_workers: int) -> "RenderableType":
-    """Return the present content of the screen: the status, or the message of a transient error."""
+def render_screen(engine: "Engine", *, most_workers: int) -> "RenderableType":
+    """Return what the screen of ``watch_status`` shows now: the status, or the message of a transient error."""
     from rich.text import Text
 
     from validation.analysis.status.fleet_status import read_status
-    from validation.analysis.status.terminal import show_status
+    from validation.analysis.status.terminal import render_status
     from validation.errors import Transient
     from validation.escape import for_terminal
 
     try:
-        return show_status(read_status(engine), max_workers=most_workers)
+        return render_status(read_status(engine), max_workers=most_workers)
     except Transient as error:
         return Text(for_terminal(error), style="bold red")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PANEL = "Set up and check"
 AUDIO_SUFFIXES = {".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".webm"}
+"""Suffixes of the files that ``check_precision`` reads as audio."""
 
 weights_app = typer.Typer(no_args_is_help=True)
 
@@ -47,9 +48,9 @@ def lock(
 
     Example: `vfleet weights lock .local/weights --output deploy/image/weights.lock`
     """
-    from validation.models.weights_folder import LOCK_NAME, find_commits, lock_folders, write_lock
+    from validation.models.weights_folder import LOCK_NAME, find_commits, hash_weights_folders, write_lock
 
-    hashes, commits = lock_folders(folder), find_commits(folder)
+    hashes, commits = hash_weights_folders(folder), find_commits(folder)
     path = output or folder / LOCK_NAME
     write_lock(path, hashes, commits)
     models = sorted({name.partition("/")[0] for name in hashes})
@@ -84,9 +85,9 @@ def check(
 
 def _check_deep(json: bool) -> int:
     """Print every comparison of the deep check. Return exit code 1 if a comparison fails."""
-    from validation.models.deep_check import check_deep
+    from validation.models.deep_check import run_deep_check
 
-    checks = list(check_deep())
+    checks = list(run_deep_check())
     if json:
         for each in checks:
             print_json(each)
@@ -101,7 +102,7 @@ def consolidate(
     source: Annotated[Path, typer.Argument(help="A download of IndicConformer's repository.")],
     target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
-    """Make five files of the four hundred of IndicConformer."""
+    """Merge the four hundred files of IndicConformer into the five that suite `indic` loads."""
     from validation.models.conformer.graph import consolidate_repository
 
     if target.exists():
@@ -116,7 +117,7 @@ def check_precision(
     audio: Annotated[
         Path, typer.Argument(help="A folder of tars, or of audio files with their transcripts beside them (.txt).")
     ],
-    suite: Annotated[str, typer.Option(help="Whose models.")] = "indic",
+    suite: Annotated[str, typer.Option(help="The suite whose models are compared.")] = "indic",
     precision: Annotated[
         HalfPrecision, typer.Option(help="The precision to compare with float32.")
     ] = HalfPrecision.FLOAT16,
@@ -174,7 +175,7 @@ def score_with_precision(precision: str, name: str, utterances: "Sequence[Uttera
 def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
     """Yield the segments of all tars and audio files in a folder, in the order of file names.
 
-    Audio that cannot be decoded is left out.
+    Audio that cannot be decoded is left out. ``language`` is the language of audio without a label of its own.
 
     Raises:
         BadInput: the folder does not exist.
@@ -197,12 +198,13 @@ def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
 
 
 def _read_clip(path: Path, language: str | None) -> "Iterator[Utterance]":
-    from validation.corpus.audio import Undecodable, decode_audio
+    """Yield the audio file with its transcript; print a message and yield nothing if it cannot be decoded."""
+    from validation.corpus.audio import AudioDecodeError, decode_audio
     from validation.domain import Utterance
 
     transcript = path.with_suffix(".txt")
     text = transcript.read_text(encoding="utf-8").strip() if transcript.is_file() else ""
     try:
         yield Utterance(decode_audio(path.read_bytes()), text, language)
-    except Undecodable as error:
+    except AudioDecodeError as error:
         say(f"{path.name} is left out: {error}")

@@ -24,10 +24,10 @@ from validation.ledger.queries import (
     read_committed_shards,
     read_open_chunks,
     read_retired_shards,
-    read_shard_segments,
+    read_segment_counts,
 )
 from validation.shards.manifest import ShardManifest, read_manifest
-from validation.shards.naming import shard_key, sibling_key
+from validation.shards.naming import manifest_key_of, shard_key
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import delete_object, get_bytes, list_objects
 
@@ -42,7 +42,8 @@ class Strays:
     """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
 
     orphans: Sequence[str]
-    """Objects of chunks that the ledger has without a shard, of interrupted uploads and interrupted compactions."""
+    """Objects of chunks that have a row but no shard in the ledger, of interrupted uploads and of interrupted
+    compactions."""
     unknown: Sequence[str]
     """Complete shards of chunks that this ledger does not know, for example because it was restored from a backup.
 
@@ -52,7 +53,7 @@ class Strays:
 
 
 def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Strays:
-    """Find the stray objects of the results bucket that are older than ``margin``.
+    """Find the objects of the results bucket that are older than ``margin`` and that no shard or open chunk owns.
 
     The bucket is listed before the ledger is read, and open chunks are read before committed shards. So a shard that is
     uploaded or committed meanwhile is found among the open chunks or among the committed shards.
@@ -65,24 +66,28 @@ def find_strays(engine: Engine, results: ObjectStore, *, margin: timedelta = ORP
     owned |= {shard.shard_key for shard in read_committed_shards(engine)}
     # Retired shards are read after the committed shards: a committed shard may retire meanwhile, never the reverse.
     owned |= {shard.shard_key for shard in read_retired_shards(engine)}
-    owned |= {sibling_key(key) for key in owned}
+    owned |= {manifest_key_of(key) for key in owned}
     strays = {item.key for item in objects if item.modified_at < before} - owned
     manifests = _read_manifests(results, strays)
     unknown = set(_find_unknown(engine, manifests, owned & {item.key for item in objects}))
-    orphans = strays - unknown - {sibling_key(key) for key in unknown}
+    orphans = strays - unknown - {manifest_key_of(key) for key in unknown}
     complete = {each.key for each in manifests if not each.sources} - unknown
     return Strays(sorted(orphans), sorted(unknown), sorted(complete))
 
 
 def _read_manifests(results: ObjectStore, strays: set[str]) -> list[ShardManifest]:
     """Read the manifests of the complete shards among the strays. A shard without a manifest was never committed."""
-    complete = sorted(key for key in strays if key.endswith(".parquet") and sibling_key(key) in strays)
+    complete = sorted(key for key in strays if key.endswith(".parquet") and manifest_key_of(key) in strays)
     with ThreadPoolExecutor(READERS) as pool:
         return [each for each in pool.map(partial(_read_manifest, results), complete) if each is not None]
 
 
 def _find_unknown(engine: Engine, manifests: Sequence[ShardManifest], present: set[str]) -> Iterator[str]:
-    """Yield the keys of shards whose chunk the ledger does not know, and of compacted shards that lack a source."""
+    """Yield the keys of shards whose chunk the ledger does not know, and of compacted shards that lack a source.
+
+    ``present`` has the keys of the objects in the bucket that the ledger knows. A compacted shard lacks a source if the
+    key of the source is not among them.
+    """
     written = [each for each in manifests if not each.sources]
     unknown = set(find_unknown_chunks(engine, [each.provenance.chunk_id for each in written]))
     yield from (each.key for each in written if each.provenance.chunk_id in unknown)
@@ -105,10 +110,10 @@ def find_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = OR
 
 def delete_orphans(engine: Engine, results: ObjectStore, *, margin: timedelta = ORPHAN_MARGIN) -> Sequence[str]:
     """Delete the orphans. Returns their keys."""
-    return delete_all(results, find_orphans(engine, results, margin=margin))
+    return delete_objects(results, find_orphans(engine, results, margin=margin))
 
 
-def delete_all(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
+def delete_objects(results: ObjectStore, keys: Sequence[str]) -> Sequence[str]:
     """Delete objects. Returns their keys."""
     for key in keys:
         delete_object(results, key)
@@ -133,13 +138,16 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
 def check_shards(engine: Engine, results: ObjectStore) -> Iterator[tuple[CommittedShard, str | None]]:
     """Check every committed shard; yields each shard with a description of its problem, or None."""
     shards = read_committed_shards(engine)
-    segments = read_shard_segments(engine)
+    segments = read_segment_counts(engine)
     with ThreadPoolExecutor(READERS) as pool:
         yield from zip(shards, pool.map(partial(check_shard, results, segments), shards), strict=True)
 
 
 def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]], shard: CommittedShard) -> str | None:
-    """Compare a committed shard with its manifest and the ledger. Returns the first problem; None if there is none."""
+    """Compare a committed shard with its manifest and the ledger. Returns the first problem; None if there is none.
+
+    ``segments`` has the ledger's counts: shard key -> video id -> number of segments.
+    """
     key = shard.shard_key
     try:
         payload = get_bytes(results, key)
@@ -159,8 +167,8 @@ def check_shard(results: ObjectStore, segments: Mapping[str, Mapping[str, int]],
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """A shard that was read completely, with a description of its problem, or None."""
+class VerifiedShard:
+    """The result for one shard: its key, its committed checksum, and its problem (None if it has none)."""
 
     key: str
     sha256: str
@@ -169,7 +177,7 @@ class Verified:
 
 def verify_shards(
     engine: Engine, results: ObjectStore, *, log: Path | None = None, readers: int = READERS
-) -> Iterator[Verified]:
+) -> Iterator[VerifiedShard]:
     """Verify every committed shard; yields each result as soon as it is known, in no particular order.
 
     Memory holds one shard per reader. A problem of a shard is a result and does not stop the verification. An
@@ -185,31 +193,37 @@ def verify_shards(
     Raises:
         BadInput: the log is not a log of this command.
     """
-    sound = _open_log(log) if log else set()
+    sound = _read_sound_shards(log) if log else set()
     waiting = [shard for shard in read_committed_shards(engine) if (shard.shard_key, shard.shard_sha256) not in sound]
-    segments = read_shard_segments(engine)  # read last: it must cover every shard in ``waiting``
+    segments = read_segment_counts(engine)  # read last: it must cover every shard in ``waiting``
 
-    def verify(shard: CommittedShard) -> Verified:
-        return Verified(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
+    def verify(shard: CommittedShard) -> VerifiedShard:
+        return VerifiedShard(shard.shard_key, shard.shard_sha256, check_shard(results, segments, shard))
 
     pool = ThreadPoolExecutor(readers, thread_name_prefix="verify")
     try:
         for done in as_completed([pool.submit(verify, shard) for shard in waiting]):
             verified = done.result()
             if log:
-                _append(log, verified)
+                _append_to_log(log, verified)
             yield verified
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _open_log(log: Path) -> set[tuple[str, str]]:
-    """Read the (key, sha256) of shards that an earlier run found without a problem. Removes an incomplete last line."""
+def _read_sound_shards(log: Path) -> set[tuple[str, str]]:
+    """Return (key, sha256) of each shard that the log lists without a problem; empty if the log does not exist.
+
+    Removes an incomplete last line, so that lines can be appended.
+
+    Raises:
+        BadInput: the file is not a log of ``vfleet shards verify``.
+    """
     if not log.exists():
         return set()
     whole, newline, _ = log.read_bytes().rpartition(b"\n")
     try:
-        entries = [Verified(**json.loads(line)) for line in whole.splitlines()]
+        entries = [VerifiedShard(**json.loads(line)) for line in whole.splitlines()]
     except (TypeError, ValueError):
         raise BadInput(f"{log} is not a log of `vfleet shards verify`: name another file") from None
     with log.open("r+b") as file:
@@ -217,6 +231,7 @@ def _open_log(log: Path) -> set[tuple[str, str]]:
     return {(verified.key, verified.sha256) for verified in entries if verified.problem is None}
 
 
-def _append(log: Path, verified: Verified) -> None:
+def _append_to_log(log: Path, verified: VerifiedShard) -> None:
+    """Append one line to the log of a verification."""
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(verified)) + "\n")

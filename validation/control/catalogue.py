@@ -82,6 +82,7 @@ def build_catalogue(
 
 
 def _read_last(results: ObjectStore) -> Catalogue | None:
+    """Read the last catalogue; None if there is none, or if it cannot be read (which is logged)."""
     try:
         return Catalogue.from_json(get_bytes(results, CATALOGUE_KEY), CATALOGUE_KEY)
     except ObjectMissing:
@@ -96,6 +97,7 @@ def _describe_revisions(
     results: ObjectStore,
     known: Mapping[tuple[str, str], CatalogueRevision],
 ) -> Iterable[CatalogueRevision]:
+    """Yield the description of each suite revision, sorted. A revision that ``known`` lacks is read from a shard."""
     by_revision: dict[tuple[str, str], list[CommittedShard]] = {}
     for shard in committed:
         by_revision.setdefault((shard.suite, shard.revision), []).append(shard)
@@ -106,6 +108,7 @@ def _describe_revisions(
 
 
 def _read_revision(shard: CommittedShard, results: ObjectStore) -> CatalogueRevision:
+    """Read the description of a shard's suite revision from the metadata of the shard's columns."""
     schema = pq.read_schema(pa.BufferReader(get_bytes(results, shard.shard_key)))
     provenance = PROVENANCE_JSON.validate_json(schema.metadata[METADATA_KEY])
     return CatalogueRevision(

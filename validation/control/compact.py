@@ -30,10 +30,10 @@ from validation.ledger.maintenance import compact_shards, purge_retired_shards
 from validation.ledger.queries import CommittedShard, read_committed_shards
 from validation.ledger.rpc import CompactionConflict
 from validation.shards.manifest import ShardManifest, delete_shard, read_manifest
-from validation.shards.naming import compacted_key, sibling_key
+from validation.shards.naming import compacted_key, manifest_key_of
 from validation.shards.reader import group_shards, verify_shard
 from validation.shards.schema import ShardCorrupt, ShardProvenance
-from validation.shards.writer import write_table
+from validation.shards.writer import encode_table
 from validation.storage.store import get_bytes, put_if_absent
 
 COMPACTOR = "compaction"
@@ -41,7 +41,7 @@ COMPACTOR = "compaction"
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPart:
+class SourceShard:
     """A shard to merge, with the ids of its superseded videos, whose rows are left out."""
 
     payload: bytes
@@ -61,23 +61,23 @@ def merging_key(provenance: ShardProvenance) -> tuple[object, ...]:
     )
 
 
-def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardManifest]:
+def merge_shards(sources: Sequence[SourceShard], token: UUID) -> tuple[bytes, ShardManifest]:
     """Merge the current rows of several shards. Returns the bytes of the new shard and its manifest.
 
-    The manifest also lists the failed videos of the parts, except videos that have rows in the new shard.
+    The manifest also lists the failed videos of the sources, except videos that have rows in the new shard.
 
     Raises:
-        BadInput: the parts differ in ``merging_key``, or two parts have current rows of the same video.
+        BadInput: the sources differ in ``merging_key``, or two sources have current rows of the same video.
     """
-    first = parts[0].manifest.provenance
-    if len({merging_key(part.manifest.provenance) for part in parts}) > 1:
+    first = sources[0].manifest.provenance
+    if len({merging_key(source.manifest.provenance) for source in sources}) > 1:
         raise BadInput("shards of different suites, revisions or rules cannot be merged")
-    videos = [v for part in parts for v in part.manifest.videos if v.video_id not in part.superseded]
+    videos = [v for source in sources for v in source.manifest.videos if v.video_id not in source.superseded]
     if twice := [video for video, count in Counter(v.video_id for v in videos).items() if count > 1]:
         raise BadInput(f"video {twice[0]} is in two shards that are to be merged")
     provenance = replace(first, chunk_id=token, worker_id=COMPACTOR, flow_run_id=None)
-    table = pa.concat_tables(_take_rows(part) for part in parts)
-    payload = write_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
+    table = pa.concat_tables(_take_rows(source) for source in sources)
+    payload = encode_table(table.sort_by([("video_id", "ascending"), ("segment_index", "ascending")]), provenance)
     return payload, ShardManifest(
         key=compacted_key(first.suite, token),
         rows=len(table),
@@ -85,23 +85,25 @@ def merge_shards(parts: Sequence[ShardPart], token: UUID) -> tuple[bytes, ShardM
         sha256=sha256(payload).hexdigest(),
         provenance=provenance,
         videos=tuple(sorted(videos, key=lambda video: video.video_id)),
-        failed=_carry_failures(parts, {video.video_id for video in videos}),
-        sources=tuple(part.manifest.key for part in parts),
+        failed=_carry_failures(sources, {video.video_id for video in videos}),
+        sources=tuple(source.manifest.key for source in sources),
     )
 
 
-def _carry_failures(parts: Iterable[ShardPart], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+def _carry_failures(sources: Iterable[SourceShard], validated: Collection[str]) -> tuple[VideoFailure, ...]:
+    """Return the failures in the manifests of the sources, except failures of the videos in ``validated``."""
     failures = {
-        failure: None for part in parts for failure in part.manifest.failed if failure.video_id not in validated
+        failure: None for source in sources for failure in source.manifest.failed if failure.video_id not in validated
     }
     return tuple(sorted(failures, key=attrgetter("video_id")))
 
 
-def _take_rows(part: ShardPart) -> pa.Table:
-    table = pq.read_table(pa.BufferReader(part.payload))
+def _take_rows(source: SourceShard) -> pa.Table:
+    """Return the rows of a shard without the rows of its superseded videos."""
+    table = pq.read_table(pa.BufferReader(source.payload))
     table = table.cast(pa.schema([_own_metadata(field) for field in table.schema]))
-    if part.superseded:
-        stale = pc.is_in(table["video_id"], value_set=pa.array(part.superseded, pa.string()))
+    if source.superseded:
+        stale = pc.is_in(table["video_id"], value_set=pa.array(source.superseded, pa.string()))
         table = table.filter(pc.invert(stale))
     return table
 
@@ -133,13 +135,18 @@ def plan_compactions(
     """
     small = [shard for shard in shards if shard.shard_bytes <= target_bytes // 2]
     with ThreadPoolExecutor(READERS) as pool:
-        manifests = list(pool.map(partial(read_manifest, results), [shard.shard_key for shard in small]))
-    keyed = [(repr(merging_key(m.provenance)), shard) for shard, m in zip(small, manifests, strict=True)]
+        merging = list(pool.map(partial(_read_merging_key, results), [shard.shard_key for shard in small]))
+    keyed = list(zip(merging, small, strict=True))
     keyed.sort(key=lambda item: (item[0], item[1].shard_key))
     groups: list[list[CommittedShard]] = []
     for _, alike in groupby(keyed, key=lambda item: item[0]):
         groups += group_shards([shard for _, shard in alike], lambda shard: shard.shard_bytes, target_bytes)
     return [group for group in groups if len(group) > 1]
+
+
+def _read_merging_key(results: ObjectStore, key: str) -> str:
+    """Read the merging key of a shard. The rest of the manifest is dropped: it has one entry per video."""
+    return repr(merging_key(read_manifest(results, key).provenance))
 
 
 def compact_group(engine: Engine, results: ObjectStore, group: Sequence[CommittedShard]) -> ShardManifest | None:
@@ -161,12 +168,12 @@ def compact_steps(
     Yields:
         The new shard's manifest after each step; None as the last item if nothing was changed.
     """
-    payload, manifest = merge_shards([_read_part(results, shard) for shard in group], uuid4())
+    payload, manifest = merge_shards([_read_source(results, shard) for shard in group], uuid4())
     yield manifest
     started_s = time.monotonic()
     put_if_absent(results, manifest.key, payload)
     yield manifest
-    put_if_absent(results, sibling_key(manifest.key), manifest.to_json())
+    put_if_absent(results, manifest_key_of(manifest.key), manifest.to_json())
     yield manifest
     if time.monotonic() - started_s > COMMIT_TIMEOUT_S or not _commit(engine, manifest):
         delete_shard(results, manifest.key)
@@ -204,7 +211,7 @@ def compact_all(
         yield group, compact_group(engine, results, group)
 
 
-def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
+def _read_source(results: ObjectStore, shard: CommittedShard) -> SourceShard:
     """Read a shard and its manifest.
 
     Raises:
@@ -214,4 +221,4 @@ def _read_part(results: ObjectStore, shard: CommittedShard) -> ShardPart:
     verify_shard(payload, manifest)
     if manifest.sha256 != shard.shard_sha256:
         raise ShardCorrupt(shard.shard_key, "sha256", expected=shard.shard_sha256, found=manifest.sha256)
-    return ShardPart(payload, manifest, shard.superseded)
+    return SourceShard(payload, manifest, shard.superseded)

@@ -18,9 +18,11 @@ CONTROL_DEPLOYMENTS = (
 )
 """Names of all control deployments in prefect.yaml."""
 PERIODS = 2
-"""Periods of the dispatcher for which enough runs wait. With two periods the dispatcher may miss one run."""
+"""Number of dispatch periods for which the waiting runs are enough. With two, one dispatch may fail unnoticed."""
 MIN_SPARE = 0.2
 """Minimum number of waiting runs per slot, so that a worker finds a run when it ends a chunk.
+
+Here a slot is one flow run that an online worker can execute (`Workload.slots_online`), not a slot of a fleet.
 
 Each poll of a worker reads up to 200 waiting runs, which takes the Prefect server 50 ms."""
 
@@ -28,8 +30,8 @@ Each poll of a worker reads up to 200 waiting runs, which takes the Prefect serv
 def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period_s: Seconds) -> int:
     """Return how many runs to create now.
 
-    The online workers need one run per slot, and the runs that they finish in two periods. There are never more runs
-    than chunks that are left.
+    The online workers need one run per slot, plus the runs that they finish in two periods. More runs than chunks that
+    are left are never needed. The runs that exist already are subtracted.
 
     Args:
         workload: the videos that are left, the slots of the online workers, and the mean time per chunk.
@@ -37,12 +39,12 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period
         chunk_videos: videos that one run claims.
         period_s: seconds between two dispatches.
     """
-    chunks_left = count_chunks(workload, chunk_videos) + workload.open_chunks
-    needed = min(workload.slots_online + count_spare(workload, period_s), chunks_left)
+    chunks_left = count_claimable_chunks(workload, chunk_videos) + workload.open_chunks
+    needed = min(workload.slots_online + count_spare_runs(workload, period_s), chunks_left)
     return max(needed - active_runs, 0)
 
 
-def count_spare(workload: Workload, period_s: Seconds) -> int:
+def count_spare_runs(workload: Workload, period_s: Seconds) -> int:
     """Return how many runs should wait for a worker: as many as the slots finish in two periods.
 
     If no chunk was committed in the last half hour, the time per chunk is unknown: then return one run per slot.
@@ -53,8 +55,8 @@ def count_spare(workload: Workload, period_s: Seconds) -> int:
     return ceil(workload.slots_online * max(per_slot, MIN_SPARE))
 
 
-def count_chunks(workload: Workload, chunk_videos: int) -> int:
-    """Return the number of chunks for the claimable videos.
+def count_claimable_chunks(workload: Workload, chunk_videos: int) -> int:
+    """Return how many chunks the claimable videos will fill.
 
     Videos with a crash are claimed in smaller chunks (sql/functions/pick_crash_suspects.sql).
     """

@@ -78,6 +78,7 @@ def repair(engine: Engine, results: ObjectStore, *, dry_run: bool = False) -> It
 
 
 def _restore(engine: Engine, results: ObjectStore, key: str, *, dry_run: bool) -> Repair:
+    """Record a shard of the bucket in the ledger, if shard and manifest agree and the queue has all of its videos."""
     try:
         manifest = read_manifest(results, key)
         verify_shard(get_bytes(results, key), manifest)
@@ -92,6 +93,7 @@ def _restore(engine: Engine, results: ObjectStore, key: str, *, dry_run: bool) -
 
 
 def _record_chunk(engine: Engine, manifest: ShardManifest, videos: dict[str, int]) -> int:
+    """Record a chunk's shard in the ledger. Returns the number of videos that became validated."""
     parsed, provenance = parse_shard_key(manifest.key), manifest.provenance
     if parsed is None or parsed[0] != provenance.worker_id:
         raise ShardCorrupt(manifest.key, "manifest", expected="its own worker's key", found=provenance.worker_id)
@@ -102,11 +104,13 @@ def _record_chunk(engine: Engine, manifest: ShardManifest, videos: dict[str, int
 
 
 def _record_compacted(engine: Engine, manifest: ShardManifest, videos: dict[str, int]) -> int:
+    """Record a compacted shard in the ledger in place of its sources. Returns 0."""
     compact_shards(engine, manifest.receipt, sources=manifest.sources, videos=videos)
     return 0  # the videos became validated with the source shards
 
 
 def _withdraw_lost(engine: Engine, results: ObjectStore, *, dry_run: bool) -> Iterator[Repair]:
+    """Withdraw each committed shard that is missing or altered. Yields one ``Repair`` per such shard."""
     for shard, problem in check_shards(engine, results):
         if problem is not None:
             count = _count_current(shard) if dry_run else withdraw_shard(engine, shard.shard_key, reason=problem)
@@ -114,4 +118,5 @@ def _withdraw_lost(engine: Engine, results: ObjectStore, *, dry_run: bool) -> It
 
 
 def _count_current(shard: CommittedShard) -> int:
+    """Return the number of videos whose current result is in a shard."""
     return shard.videos_validated - len(shard.superseded)

@@ -75,6 +75,7 @@ class SweepReport:
 
     @property
     def is_empty(self) -> bool:
+        """Return whether the sweep took no chunk back, requeued no video, marked no worker and deleted no object."""
         return not (self.swept or self.stranded_videos or self.stale_workers or self.orphans)
 
     def run_step(self, name: str, step: Callable[[], Outcome], otherwise: Outcome) -> Outcome:
@@ -154,11 +155,11 @@ def settle_failures(engine: Engine, read_video: "VideoReader") -> "Sequence[Sett
 
 def remove_orphans(engine: Engine, results: ObjectStore, report: SweepReport) -> None:
     """Delete the orphans. Records their keys and the keys of shards of unknown chunks in the report."""
-    from validation.control.audit import delete_all, find_strays  # noqa: PLC0415
+    from validation.control.audit import delete_objects, find_strays  # noqa: PLC0415
 
     strays = find_strays(engine, results)
     report.unknown_shards = strays.unknown
-    report.orphans = delete_all(results, strays.orphans)
+    report.orphans = delete_objects(results, strays.orphans)
 
 
 def publish_catalogue(engine: Engine, results: ObjectStore) -> None:

@@ -18,23 +18,23 @@ from validation.errors import Permanent
 from validation.ledger.boxes import prune_box_decisions, read_unwitnessed_failures, settle_failure
 
 TIME_LIMIT_S: Seconds = 90.0
-"""Seconds after which no further video is read. The next run, ten minutes later, continues."""
+"""Seconds after which no further video is read. The next run of `report-progress` continues."""
 VideoReader = Callable[[Video], DecodedVideo]
 """A function that reads and decodes a video's object as a box does. Raises ``Permanent`` if the object is unusable."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledFailure:
-    """A failure by one box that the control plane has confirmed or refuted by reading the object of the video."""
+    """A failure reported by one owner that the control plane has confirmed or refuted by reading the video's object."""
 
     video_id: str
     owner: str
-    """The owner of the box that failed the video."""
+    """The owner of the boxes that failed the video."""
     is_confirmed: bool
     """Whether the object is unusable for the control plane too."""
 
 
-def video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> VideoReader:
+def make_video_reader(open_source: Callable[[], ObjectStore], key_template: str) -> VideoReader:
     """Return a function that reads videos from the source store. The store is opened for the first video."""
     open_once = cache(open_source)
 
@@ -73,6 +73,7 @@ def witness_failures(
 
 
 def _is_unreadable(read_video: VideoReader, video: Video) -> bool:
+    """Return whether the object of a video is unusable. Errors of the store are raised."""
     try:
         read_video(video)
     except Permanent:

@@ -1,4 +1,7 @@
-"""Decode audio files to mono waveforms at ``SAMPLE_RATE``. A file is decoded completely or raises ``Undecodable``."""
+"""Decode audio files to mono waveforms at ``SAMPLE_RATE``.
+
+A file is decoded completely, or ``AudioDecodeError`` is raised.
+"""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -42,7 +45,7 @@ energy than the contribution of the loudest channel."""
 _DECODER_ERRORS = (soundfile.SoundFileError, av.FFmpegError, ValueError)
 
 
-class Undecodable(Permanent):
+class AudioDecodeError(Permanent):
     """An audio file, or a span of an audio file, cannot be decoded to a waveform that models can score."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -70,20 +73,20 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
         (n,) float32 in [-1, 1] at ``SAMPLE_RATE``; resampling overshoots loud edges, and the overshoot is clipped.
 
     Raises:
-        Undecodable: ``undecodable`` (damaged, cut off, or of no known format), ``too_short`` (under
+        AudioDecodeError: ``undecodable`` (damaged, cut off, or of no known format), ``too_short`` (under
             ``MIN_SEGMENT_S``), ``too_long`` (over ``limit_s``; the rest is not decoded), ``not_finite`` (samples that
             are NaN or infinite).
     """
     if not payload:
-        raise Undecodable("too_short", "the file holds 0 bytes")
+        raise AudioDecodeError("too_short", "the file holds 0 bytes")
     try:
         waveform = _decode(read_audio_file(payload), limit_s)
     except _DECODER_ERRORS as error:
         name = name_other_than_audio(payload[:SNIFFED_BYTES])
         message = f"it is {name}, not audio" if name else str(error).partition("\n")[0]
-        raise Undecodable("undecodable", message) from None
+        raise AudioDecodeError("undecodable", message) from None
     if not np.isfinite(waveform).all():
-        raise Undecodable("not_finite", "samples are NaN or infinite")
+        raise AudioDecodeError("not_finite", "samples are NaN or infinite")
     return _check_min_length(np.clip(waveform, -1.0, 1.0, out=waveform))
 
 
@@ -91,22 +94,25 @@ def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: S
     """Return a copy of the samples from ``start_s`` to ``end_s``.
 
     Raises:
-        Undecodable: ``bad_times`` (the span lies outside the audio), ``too_short`` (under ``MIN_SEGMENT_S``),
+        AudioDecodeError: ``bad_times`` (the span lies outside the audio), ``too_short`` (under ``MIN_SEGMENT_S``),
             ``too_long`` (over ``limit_s``).
     """
     total_s = len(waveform) / SAMPLE_RATE
     if start_s >= total_s or end_s > total_s + _MAX_OVERHANG_S:
-        raise Undecodable("bad_times", f"{start_s:.2f} s to {end_s:.2f} s lies outside {total_s:.2f} s of audio")
+        raise AudioDecodeError("bad_times", f"{start_s:.2f} s to {end_s:.2f} s lies outside {total_s:.2f} s of audio")
     if end_s - start_s > limit_s:
-        raise Undecodable("too_long", f"the segment lasts more than {limit_s:.0f} s")
+        raise AudioDecodeError("too_long", f"the segment lasts more than {limit_s:.0f} s")
     return _check_min_length(waveform[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)].copy())
 
 
 class _Mixer:
-    """Mixes channels to mono by their mean, and measures whether the channels cancel each other."""
+    """A mixer of channels to mono by their mean, which measures whether the channels cancel each other.
+
+    Args:
+        channel: the index of the only channel to use; None to mix all channels.
+    """
 
     def __init__(self, channel: int | None = None) -> None:
-        """Set the index of the only channel to use; None to mix all channels."""
         self._channel, self._mix_energy, self._channel_energy = channel, 0.0, np.zeros(1)
 
     def mix(self, channels: np.ndarray) -> Waveform:
@@ -134,6 +140,7 @@ class _Mixer:
 
 
 def _add_padded(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Add two arrays of different lengths; missing items count as 0."""
     total = np.zeros(max(len(first), len(second)))
     total[: len(first)] += first
     total[: len(second)] += second
@@ -149,14 +156,15 @@ def _decode(file: AudioFile, limit_s: Seconds) -> Waveform:
 
 
 def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Waveform:
+    """Mix blocks to mono and resample them; raise ``AudioDecodeError`` for too much audio or a wrong header."""
     resampler, pieces, frames = None, [np.empty(0, np.float32)], 0
     for sample_rate, channels in blocks:
         if not _RATES[0] <= sample_rate <= _RATES[1] or len(channels) > _MAX_CHANNELS:
-            raise Undecodable("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
+            raise AudioDecodeError("undecodable", f"its header says {sample_rate} Hz and {len(channels)} channels")
         samples = mixer.mix(channels)
         frames += len(samples)
         if frames > limit_s * sample_rate:
-            raise Undecodable("too_long", f"the file holds more than {limit_s:.0f} s")
+            raise AudioDecodeError("too_long", f"the file holds more than {limit_s:.0f} s")
         if sample_rate == SAMPLE_RATE:
             pieces.append(samples)
             continue
@@ -168,8 +176,11 @@ def _resample(blocks: Iterable[Block], mixer: _Mixer, limit_s: Seconds) -> Wavef
 
 
 def _check_min_length(waveform: Waveform) -> Waveform:
+    """Return the waveform; raise ``AudioDecodeError`` if it is shorter than ``MIN_SEGMENT_S``."""
     if len(waveform) < MIN_SEGMENT_S * SAMPLE_RATE:
-        raise Undecodable("too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {MIN_SEGMENT_S} s")
+        raise AudioDecodeError(
+            "too_short", f"it lasts {len(waveform) / SAMPLE_RATE:.3f} s, less than {MIN_SEGMENT_S} s"
+        )
     return waveform
 
 
@@ -195,10 +206,11 @@ def _read_with_libsndfile(file: soundfile.SoundFile) -> Iterator[Block]:
             frames += len(samples)
             yield Block(file.samplerate, samples.T)
         if file.frames < _UNKNOWN_FRAMES:
-            _check_whole(frames / file.samplerate, file.frames / file.samplerate)
+            _check_complete(frames / file.samplerate, file.frames / file.samplerate)
 
 
 def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
+    """Decode the first audio stream of a file with FFmpeg. ``_read_blocks`` documents the errors."""
     with av.open(io.BytesIO(file.payload), "r", options={"format_whitelist": _FFMPEG_FORMATS}) as container:
         if not container.streams.audio:
             raise ValueError("it holds no sound")
@@ -208,8 +220,8 @@ def _read_with_ffmpeg(file: AudioFile) -> Iterator[Block]:
         for frame in _gather_frames(container, stream, has_times=has_times):
             decoded_s += frame.samples / frame.sample_rate
             yield Block(frame.sample_rate, _split_channels(frame))
-        _check_whole(decoded_s, _find_declared_s(container, stream) if file.declares_length else None)
-        _check_whole(decoded_s, file.declared_s)
+        _check_complete(decoded_s, _find_declared_s(container, stream) if file.declares_length else None)
+        _check_complete(decoded_s, file.declared_s)
 
 
 def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times: bool) -> Iterator[av.AudioFrame]:
@@ -271,6 +283,7 @@ def _check_gap(gap_s: Seconds, decoded_s: Seconds) -> None:
         raise ValueError(f"its time jumps by {gap_s:.2f} s after {decoded_s:.2f} s of audio")
 
 
-def _check_whole(decoded_s: Seconds, declared_s: Seconds | None) -> None:
+def _check_complete(decoded_s: Seconds, declared_s: Seconds | None) -> None:
+    """Raise ValueError if more than ``_MAX_MISSING_S`` of the declared length is missing. None declares no length."""
     if declared_s is not None and decoded_s < declared_s - _MAX_MISSING_S:
         raise ValueError(f"it ends after {decoded_s:.2f} of {declared_s:.2f} s")

@@ -12,7 +12,7 @@ MAX_STRAY_S: Seconds = 0.25
 append a tag of an unknown format."""
 
 
-class WrongLength(ValueError):
+class DamagedAudio(ValueError):
     """Bytes of the file are missing or damaged. The message names the contradiction that shows the damage."""
 
 

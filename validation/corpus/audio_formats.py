@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from validation.corpus.audio_file import AudioFile, WrongLength
+from validation.corpus.audio_file import AudioFile, DamagedAudio
 from validation.corpus.mpeg_audio import read_mpeg_audio
 from validation.corpus.pcm_formats import CHUNK_ID, read_aiff, read_au, read_caf, read_w64, read_wav
 from validation.corpus.stream_formats import OGG_PAGE, read_flac, read_ogg, skip_id3
@@ -35,7 +35,7 @@ def read_audio_file(payload: bytes) -> AudioFile:
     """Detect the format of an audio file, and compare the file with the length that its container declares.
 
     Raises:
-        WrongLength: bytes are missing or damaged.
+        DamagedAudio: bytes are missing or damaged.
     """
     start = skip_id3(payload)  # tagging programs put ID3 tags before any format, against its specification
     for magic, read in _READERS.items():
@@ -61,14 +61,14 @@ def _read_matroska(payload: bytes) -> AudioFile:
     """Check that each element starts where the previous element ends (RFC 8794, section 6; RFC 9559).
 
     Raises:
-        WrongLength: unknown bytes lie between two elements; or an element is cut off, and the file is no live
+        DamagedAudio: unknown bytes lie between two elements; or an element is cut off, and the file is no live
             recording. A live recording declares no size of its segment, and may end at any byte.
     """
     is_live = False
     for element, is_sized in _walk_matroska(payload):
         is_live |= element.name == _MATROSKA_SEGMENT and not is_sized
         if element.stop > len(payload) and not is_live:
-            raise WrongLength(f"the file has {len(payload)} of {element.stop} bytes")
+            raise DamagedAudio(f"the file has {len(payload)} of {element.stop} bytes")
     return AudioFile(payload, "ffmpeg", declares_length=True)
 
 
@@ -76,7 +76,7 @@ def _walk_matroska(payload: bytes) -> Iterator[tuple[_Element, bool]]:
     """Yield the elements at the top level, in segments and in clusters, and whether each element declares its size.
 
     Raises:
-        WrongLength: unknown bytes lie between two elements.
+        DamagedAudio: unknown bytes lie between two elements.
     """
     start = 0
     while start < len(payload):
@@ -87,7 +87,7 @@ def _walk_matroska(payload: bytes) -> Iterator[tuple[_Element, bool]]:
             return
         if name not in _MATROSKA_ELEMENTS or width > 8:  # noqa: PLR2004
             if payload[start:].strip(b"\0"):
-                raise WrongLength(f"the file is damaged at byte {start}")
+                raise DamagedAudio(f"the file is damaged at byte {start}")
             return
         content = start + id_bytes + width
         size = int.from_bytes(payload[start + id_bytes : content], "big") & ((1 << 7 * width) - 1)
@@ -100,12 +100,12 @@ def _read_mp4(payload: bytes) -> AudioFile:
     """Check that the last box is complete, and read the length of an only track (ISO/IEC 14496-12, section 4.2).
 
     Raises:
-        WrongLength: a box is cut off, or unknown bytes lie between two boxes.
+        DamagedAudio: a box is cut off, or unknown bytes lie between two boxes.
     """
     declared_s = None
     for name, start, stop in _walk_mp4(payload, 0, len(payload)):
         if stop > len(payload):
-            raise WrongLength(f"the file ends {stop - len(payload)} bytes before the end of its {name.decode()} box")
+            raise DamagedAudio(f"the file ends {stop - len(payload)} bytes before the end of its {name.decode()} box")
         if name == b"moov":
             declared_s = _find_movie_s(payload, start, stop)
     return AudioFile(payload, "ffmpeg", declares_length=True, declared_s=declared_s)
@@ -115,7 +115,7 @@ def _walk_mp4(payload: bytes, start: int, stop: int) -> Iterator[tuple[bytes, in
     """Yield each box between two byte positions: its name, and the start and end of its content as byte positions.
 
     Raises:
-        WrongLength: unknown bytes lie between two boxes.
+        DamagedAudio: unknown bytes lie between two boxes.
     """
     while start + 8 <= stop:
         size, name, header = int.from_bytes(payload[start : start + 4], "big"), payload[start + 4 : start + 8], 8
@@ -124,7 +124,7 @@ def _walk_mp4(payload: bytes, start: int, stop: int) -> Iterator[tuple[bytes, in
         elif size == 0:  # the box extends to the end
             size = stop - start
         if size < header or not CHUNK_ID.fullmatch(name):
-            raise WrongLength(f"the file is damaged at byte {start}")
+            raise DamagedAudio(f"the file is damaged at byte {start}")
         yield name, start + header, start + size
         start += size
 
@@ -152,14 +152,14 @@ def _read_asf(payload: bytes) -> AudioFile:
     A broadcast declares no valid size, so it is not checked.
 
     Raises:
-        WrongLength: the file is smaller than the size in its header.
+        DamagedAudio: the file is smaller than the size in its header.
     """
     start = payload.find(_ASF_FILE_PROPERTIES, 0, _ASF_SEARCH_BYTES)
     if start >= 0:
         size = int.from_bytes(payload[start + 40 : start + 48], "little")
         flags = int.from_bytes(payload[start + 88 : start + 92], "little")
         if size > len(payload) and not flags & _ASF_BROADCAST:
-            raise WrongLength(f"the file has {len(payload)} of {size} bytes")
+            raise DamagedAudio(f"the file has {len(payload)} of {size} bytes")
     return AudioFile(payload, "ffmpeg", declares_length=True)
 
 

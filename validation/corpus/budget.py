@@ -18,7 +18,7 @@ class TarLimits:
 
     members: int = 50_000
     """Maximum number of members. Twelve hours in segments of 4 s, with two members per segment, have 21,600."""
-    name_bytes: int = 4096
+    name_chars: int = 4096
     """Maximum length of a member's path in characters: the maximum length of a path in Linux."""
     segments: int = 50_000
     """Maximum number of segments that the texts list. Twelve hours in segments of 1 s have 43,200."""
@@ -44,7 +44,10 @@ class TarLimits:
 
 
 class LimitExceeded(Permanent):
-    """A tar breaks a rule or exceeds a limit. Readers convert this error to one that names the tar and the member."""
+    """A tar exceeds a limit or holds a forbidden member.
+
+    Readers convert this error to ``TarUnsafe``, which names the tar and the member.
+    """
 
     def __init__(self, reason: str, member: str | None = None) -> None:
         self.member = member

@@ -19,7 +19,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from validation.corpus.audio import Undecodable, decode_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio
 from validation.domain import Seconds, Waveform
 
 COMMAND = (sys.executable, "-m", "validation.corpus.decode_subprocess")
@@ -33,7 +33,7 @@ follow; one of them is empty."""
 
 
 class SubprocessDecoder:
-    """Runs ``decode_audio`` in a subprocess. One subprocess decodes many files; after a crash a new one is started."""
+    """A decoder that runs ``decode_audio`` in a subprocess. After a crash the next file starts a new subprocess."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = command
@@ -43,15 +43,15 @@ class SubprocessDecoder:
         """Decode an audio file as ``decode_audio`` does.
 
         Raises:
-            Undecodable: the faults of ``decode_audio``; or ``decoder_crashed``, if the subprocess died or took longer
-                than ``DECODE_TIMEOUT_S``.
+            AudioDecodeError: the faults of ``decode_audio``; or ``decoder_crashed``, if the subprocess died or took
+                longer than ``DECODE_TIMEOUT_S``.
         """
         process = self._process = self._process or self._start()
         try:
             return _request(process, payload, limit_s)
         except (BrokenPipeError, EOFError):
             self._process = None
-            raise Undecodable("decoder_crashed", _describe_exit(_close(process))) from None
+            raise AudioDecodeError("decoder_crashed", _describe_exit(_close(process))) from None
 
     def close(self) -> None:
         """End the subprocess, if one was started."""
@@ -73,13 +73,19 @@ def subprocess_decoder() -> Iterator[SubprocessDecoder]:
 
 
 def _request(process: subprocess.Popen[bytes], payload: bytes, limit_s: Seconds) -> Waveform:
+    """Send a file to the subprocess; return the waveform of the response.
+
+    Raises:
+        AudioDecodeError: the fault of the response.
+        BrokenPipeError, EOFError: the subprocess has ended.
+    """
     requests, responses = _pipes(process)
     requests.write(_REQUEST.pack(limit_s, len(payload)) + payload)
     requests.flush()
     fault_bytes, audio_bytes = _RESPONSE.unpack(_read_exactly(responses, _RESPONSE.size))
     fault, audio = _read_exactly(responses, fault_bytes), _read_exactly(responses, audio_bytes)
     if fault:
-        raise Undecodable(*json.loads(fault))
+        raise AudioDecodeError(*json.loads(fault))
     return np.frombuffer(bytearray(audio), np.float32)  # a bytearray, so that the waveform is writable
 
 
@@ -98,12 +104,14 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _describe_exit(status: int) -> str:
+    """Return the message for the exit status of a subprocess that ended before its response."""
     if status == -signal.SIGALRM:
         return f"its decoder did not end within {DECODE_TIMEOUT_S} s"
     return f"its decoder died: {signal.Signals(-status).name if status < 0 else f'exit {status}'}"
 
 
 def _read_exactly(stream: IO[bytes], size: int) -> bytes:
+    """Read ``size`` bytes; raise EOFError if the stream ends before."""
     payload = stream.read(size)
     if len(payload) < size:
         raise EOFError
@@ -121,7 +129,7 @@ def serve(requests: IO[bytes], responses: IO[bytes]) -> None:
         signal.alarm(DECODE_TIMEOUT_S)
         try:
             fault, audio = b"", decode_audio(payload, limit_s).tobytes()
-        except Undecodable as error:
+        except AudioDecodeError as error:
             fault, audio = json.dumps([error.fault.kind, error.fault.message]).encode(), b""
         signal.alarm(0)
         responses.write(_RESPONSE.pack(len(fault), len(audio)) + fault + audio)

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from obstore.store import ObjectStore
 
-from validation.corpus.audio import Undecodable, decode_audio, slice_audio
+from validation.corpus.audio import AudioDecodeError, decode_audio, slice_audio
 from validation.corpus.budget import TarLimits
 from validation.corpus.decode_subprocess import subprocess_decoder
 from validation.corpus.layouts import Layout, read_layout
@@ -132,7 +132,7 @@ def decode_layout(
             raise TarUnsafe(key, name, f"the audio of the tar took more than {limits.decode_s:g} s to decode")
         audio[name] = outcome
     _check_times(key, [outcome.audio for outcome in audio.values()])
-    return tuple(DecodedSegment(_describe(ref, layout, video), *audio[ref.name]) for ref in layout.segments)
+    return tuple(DecodedSegment(_make_segment(ref, layout, video), *audio[ref.name]) for ref in layout.segments)
 
 
 def _check_times(key: str, audio: Sequence[Waveform | Fault]) -> None:
@@ -144,7 +144,8 @@ def _check_times(key: str, audio: Sequence[Waveform | Fault]) -> None:
         )
 
 
-def _describe(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
+def _make_segment(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
+    """Return the description of a segment; a missing language is that of the queue, else that of the tar."""
     record = ref.record
     return Segment(
         video_id=video.video_id,
@@ -159,6 +160,8 @@ def _describe(ref: SegmentRef, layout: Layout, video: Video) -> Segment:
 
 
 class _Decoded(NamedTuple):
+    """The fields of a ``DecodedSegment``, without its ``segment``."""
+
     audio: Waveform | Fault
     length_difference_s: Seconds | None = None
     audio_offset_s: Seconds | None = None
@@ -174,12 +177,12 @@ def _decode_refs(layout: Layout, limits: CorpusLimits, decode: Decoder) -> Itera
             refs_by_member.setdefault(ref.audio.member, []).append((ref, ref.audio))
     for member, refs in refs_by_member.items():
         is_sliced = any(span.span_s or _span_of_duration(ref.record) for ref, span in refs)
-        whole = _attempt(decode, layout.audio[member], limits.video_s if is_sliced else limits.segment_s)
+        whole = _decode_or_fault(decode, layout.audio[member], limits.video_s if is_sliced else limits.segment_s)
         for ref, span in refs:
-            yield ref.name, _take(ref.record, span, whole, limits.segment_s)
+            yield ref.name, _cut_segment(ref.record, span, whole, limits.segment_s)
 
 
-def _take(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Seconds) -> _Decoded:
+def _cut_segment(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Seconds) -> _Decoded:
     """Return a segment's audio from the decoded file, and the difference from the length that the record declares.
 
     Args:
@@ -198,7 +201,7 @@ def _take(record: Record, span: AudioSpan, whole: Waveform | Fault, limit_s: Sec
             fault = Fault("bad_times", f"its record lasts {declared_s:.2f} s, and its file {file_s:.2f} s")
             return _Decoded(fault, file_s - declared_s)
     if cut_s is not None:
-        audio = _attempt(slice_audio, whole, *cut_s, limit_s)
+        audio = _decode_or_fault(slice_audio, whole, *cut_s, limit_s)
     elif file_s > limit_s:
         audio = Fault("too_long", f"the file holds more than {limit_s:.0f} s")
     else:
@@ -228,8 +231,9 @@ def _is_much_longer(file_s: Seconds, record: Record) -> bool:
     return file_s > max(record.duration_s * _MAX_RATIO_OF_DURATION, record.duration_s + _MAX_MARGIN_OF_DURATION_S)
 
 
-def _attempt(decode: Callable[..., Waveform], *args: object) -> Waveform | Fault:
+def _decode_or_fault(decode: Callable[..., Waveform], *args: object) -> Waveform | Fault:
+    """Call ``decode``; return its result, or the fault of its ``AudioDecodeError``."""
     try:
         return decode(*args)
-    except Undecodable as error:
+    except AudioDecodeError as error:
         return error.fault

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from validation.corpus.records import Object, Record, find_records, read_record
+from validation.corpus.records import JsonObject, Record, find_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
     VIDEO_SUFFIXES,
@@ -21,7 +21,7 @@ from validation.corpus.segment_refs import (
     ref_file,
     ref_missing,
     ref_span,
-    ref_unlisted,
+    ref_untranscribed,
     stem_of,
     strip_suffix,
     to_nfc,
@@ -39,7 +39,7 @@ _MAX_KEYS = 12
 """Maximum number of keys of a record in an error message."""
 
 
-class _Found(NamedTuple):
+class _AudioMatch(NamedTuple):
     """The audio file to which a record refers."""
 
     member: str
@@ -72,7 +72,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
         if records:
             listing.spend_segments(name, len(records))
             read = [read_record(record) for record in records]
-            if problem := _find_unread_keys(read):
+            if problem := _describe_unread_keys(read):
                 damaged.append(f"{problem} in {name}: their keys are {_quote_keys(records[0])}")
                 continue
             return _ref_records(listing, name, read)
@@ -83,7 +83,7 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     return ("indexed", []) if empty else None
 
 
-def _find_unread_keys(records: Sequence[Record]) -> str | None:
+def _describe_unread_keys(records: Sequence[Record]) -> str | None:
     """Return a message if no record has a transcript, or neither times nor audio, under a known key; else None."""
     if all(record.text is None for record in records):
         return f"no transcript is found for any of the {len(records)} records"
@@ -91,11 +91,12 @@ def _find_unread_keys(records: Sequence[Record]) -> str | None:
     return None if has_place else f"neither times nor audio files are found for any of the {len(records)} records"
 
 
-def _quote_keys(row: Object) -> str:
+def _quote_keys(row: JsonObject) -> str:
+    """Return the first keys of a record as quoted, comma-separated text."""
     return ", ".join(repr(str(key)) for key in list(row)[:_MAX_KEYS]) or "none"
 
 
-def _find_records(document: Any) -> Sequence[Object] | None:
+def _find_records(document: Any) -> Sequence[JsonObject] | None:
     """Return the records of a parsed index; None if it is no index. A single object with audio is one record."""
     if isinstance(document, Mapping) and "segments" not in document and read_record(document).audio:
         return [document]
@@ -115,8 +116,9 @@ def _list_index_names(listing: TarListing) -> list[str]:
 
 
 def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> tuple[str, list[SegmentRef]]:
+    """Return the layout and the segments that the records of an index describe."""
     if not any(record.audio for record in records):
-        only = _Found(_find_only_audio(listing, index), is_span=True)
+        only = _AudioMatch(_find_only_audio(listing, index), is_span=True)
         return "sliced", _ref_spans(records, [only] * len(records))
     found = _find_members(listing, index, records)
     counts = Counter(file.member for file in found if file)
@@ -124,17 +126,18 @@ def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> 
         return "sliced", _ref_spans(
             records, [file and file._replace(is_span=file.is_span or counts[file.member] > 1) for file in found]
         )
-    return "indexed", [*_ref_files(records, found), *ref_unlisted(listing, counts)]
+    return "indexed", [*_ref_files(records, found), *ref_untranscribed(listing, counts)]
 
 
 def _find_only_audio(listing: TarListing, index: str) -> str:
+    """Return the only audio file of a tar whose index names none; raise ``BadLayout`` if there are others."""
     audio = [name for name in listing.audio if not name.lower().endswith(VIDEO_SUFFIXES)] or list(listing.audio)
     if len(audio) != 1:
         raise BadLayout(listing.key, f"{index} names no audio, and the tar holds {len(listing.audio)} files of it")
     return audio[0]
 
 
-def _find_members(listing: TarListing, index: str, records: Sequence[Record]) -> list[_Found | None]:
+def _find_members(listing: TarListing, index: str, records: Sequence[Record]) -> list[_AudioMatch | None]:
     """Find the audio file of each record; None for a record whose audio file is missing.
 
     The name in the record may be the path in the tar, the path relative to the index, or a unique name without folder.
@@ -148,22 +151,24 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
         found = next((member for path in paths if (member := names.find(path))), None)
         return found or by_bare_name.get(_bare_name(name))
 
-    found: list[_Found | None] = []
+    found: list[_AudioMatch | None] = []
     for record in records:
         name = record.audio or ""
         if member := find(name):
-            found.append(_Found(member, is_span=False))
+            found.append(_AudioMatch(member, is_span=False))
         else:
             member = find(_NEMO_SUB.sub("", name)) if _NEMO_SUB.search(name) else None
-            found.append(_Found(member, is_span=True) if member else None)
+            found.append(_AudioMatch(member, is_span=True) if member else None)
     return found
 
 
 def _bare_name(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(to_nfc(name)).name
 
 
-def _ref_spans(records: Sequence[Record], found: Sequence[_Found | None]) -> list[SegmentRef]:
+def _ref_spans(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:
+    """Return the segments of the layout ``sliced``, one per record."""
     ids = [record.id or "" for record in records]
     names = ids if all(ids) and len(set(ids)) == len(ids) else _number_names(records)
     placed = _place_records(records, [file.member if file else None for file in found])
@@ -191,7 +196,8 @@ def _place_records(records: Sequence[Record], members: Sequence[str | None]) -> 
         yield replace(record, start_s=0.0, end_s=record.duration_s) if is_free else replace(record, duration_s=None)
 
 
-def _ref_span(name: str, record: Record, file: _Found | None) -> SegmentRef:
+def _ref_span(name: str, record: Record, file: _AudioMatch | None) -> SegmentRef:
+    """Return the segment of a record: the whole file for an only record without a start, else a span of the file."""
     if file is None:
         return ref_missing(name, record)
     if file.is_span or record.start_s is not None:
@@ -199,7 +205,8 @@ def _ref_span(name: str, record: Record, file: _Found | None) -> SegmentRef:
     return ref_audio(name, record, file.member)
 
 
-def _ref_files(records: Sequence[Record], found: Sequence[_Found | None]) -> list[SegmentRef]:
+def _ref_files(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:
+    """Return the segments of the layout ``indexed``, one per record."""
     return [
         ref_file(file.member, record) if file else ref_missing(strip_suffix(record.audio or number), record)
         for number, record, file in zip(_number_names(records), records, found, strict=True)
@@ -207,4 +214,5 @@ def _ref_files(records: Sequence[Record], found: Sequence[_Found | None]) -> lis
 
 
 def _number_names(records: Sequence[Record]) -> list[str]:
+    """Name each record by its position: ``000000``, ``000001`` and so on."""
     return [f"{place:06d}" for place in range(len(records))]

@@ -47,17 +47,19 @@ class Inspection:
 
     key: str
     layout: str | None = None
-    reason: str | None = None
+    layout_reason: str | None = None
     """The reason why the tar was read in this layout; None if the tar is rejected."""
     segments: tuple[InspectedSegment, ...] = ()
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    ignored_files: Mapping[str, int] = field(default_factory=dict)
     """Number of ignored files per suffix: files that are neither audio nor text, and hidden files."""
     refusal: str | None = None
     """Message of the error that would fail the video; None if the segments would be scored."""
 
 
 def inspect_tar(stream: io.RawIOBase, key: str, limits: CorpusLimits | None = None) -> Inspection:
-    """Read a tar as a worker does, and decode its audio. If the tar is rejected, return the error's message.
+    """Read a tar as a worker does, and decode its audio.
+
+    If a worker would fail the video, the result has only ``refusal``, the message of the error, and ``ignored_files``.
 
     Args:
         stream: the bytes of the tar, plain or compressed with gzip.
@@ -71,16 +73,19 @@ def inspect_tar(stream: io.RawIOBase, key: str, limits: CorpusLimits | None = No
         layout = read_layout(listing)
         decoded = decode_layout(key, layout, Video(key, None, None), limits)
     except Permanent as refusal:
-        return Inspection(key, passed_over=_passed_over(listing), refusal=str(refusal))
-    segments = tuple(_describe(ref, segment, layout) for ref, segment in zip(layout.segments, decoded, strict=True))
-    return Inspection(key, layout.kind, LAYOUT_REASONS[layout.kind], segments, _passed_over(listing))
+        return Inspection(key, ignored_files=_ignored_files(listing), refusal=str(refusal))
+    segments = tuple(
+        _inspect_segment(ref, segment, layout) for ref, segment in zip(layout.segments, decoded, strict=True)
+    )
+    return Inspection(key, layout.kind, LAYOUT_REASONS[layout.kind], segments, _ignored_files(listing))
 
 
-def _passed_over(listing: TarListing | None) -> Mapping[str, int]:
-    return dict(sorted(listing.passed_over.items())) if listing else {}
+def _ignored_files(listing: TarListing | None) -> Mapping[str, int]:
+    """Return the number of ignored files per suffix, sorted by suffix; empty without a listing."""
+    return dict(sorted(listing.ignored_files.items())) if listing else {}
 
 
-def _describe(ref: SegmentRef, decoded: DecodedSegment, layout: Layout) -> InspectedSegment:
+def _inspect_segment(ref: SegmentRef, decoded: DecodedSegment, layout: Layout) -> InspectedSegment:
     span = None if isinstance(ref.audio, Fault) else ref.audio
     fault = decoded.audio if isinstance(decoded.audio, Fault) else None
     return InspectedSegment(

@@ -7,13 +7,13 @@ from pathlib import PurePosixPath
 
 from validation.corpus.index import read_index
 from validation.corpus.pairs import read_pairs
-from validation.corpus.records import Object, Record, read_record
+from validation.corpus.records import JsonObject, Record, read_record
 from validation.corpus.segment_refs import (
     BadLayout,
     MemberNames,
     SegmentRef,
     TarListing,
-    natural_order,
+    natural_sort_key,
     ref_audio,
     ref_missing,
     ref_span,
@@ -25,7 +25,7 @@ from validation.errors import Permanent
 
 _MAX_ID_CHARS = 200
 _MAX_MARGIN_S: Seconds = 0.25
-"""Maximum time before and after the only supervision of a cut with which the segment is the whole cut."""
+"""If at most this time lies before and after the only supervision of a cut, the segment is the whole cut."""
 
 
 class _CutAudio:
@@ -42,6 +42,7 @@ class _CutAudio:
         }
 
     def find(self, cut_id: str) -> str | None:
+        """Return the path of the audio file of a cut; None if no audio file matches."""
         return self._by_path.find(cut_id) or self._by_last_part.get(_last_part(cut_id))
 
 
@@ -61,7 +62,8 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
     return [ref for cut in cuts for ref in _ref_cut(cut, audio)] if cuts else None
 
 
-def _read_cuts(listing: TarListing, name: str) -> list[Object]:
+def _read_cuts(listing: TarListing, name: str) -> list[JsonObject]:
+    """Return the cuts in a JSON-lines file; raise ``BadLayout`` for a damaged file or a cut of several tracks."""
     try:
         rows = listing.parse(name)
     except ValueError as error:
@@ -74,7 +76,8 @@ def _read_cuts(listing: TarListing, name: str) -> list[Object]:
     return cuts
 
 
-def _ref_cut(cut: Object, audio: _CutAudio) -> list[SegmentRef]:
+def _ref_cut(cut: JsonObject, audio: _CutAudio) -> list[SegmentRef]:
+    """Return the segments of a cut: one per supervision, or one without a transcript if there is no supervision."""
     cut_id = str(cut.get("id"))
     member = audio.find(cut_id)
     records = [_read_supervision(row) for row in cut["supervisions"] if isinstance(row, Mapping)] or [Record()]
@@ -93,19 +96,21 @@ def _ref_only_supervision(cut_id: str, record: Record, member: str, cut_s: Secon
     return ref_span(cut_id, record, member)
 
 
-def _read_supervision(row: Object) -> Record:
+def _read_supervision(row: JsonObject) -> Record:
     """Read the record of a supervision. Its ``start`` is a position in the audio of the cut, so it is the offset."""
     record = read_record(row)
     return replace(record, offset_s=record.start_s)
 
 
 def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Record]]:
+    """Return each record with the name of its segment: the id of the cut, with a number if there are several."""
     if len(records) == 1:
         return [(cut_id, records[0])]
     return [(f"{cut_id}-{place:03d}", record) for place, record in enumerate(records)]
 
 
 def _last_part(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(to_nfc(name)).name
 
 
@@ -116,9 +121,9 @@ _MAX_NAMES = 3
 class NoSegments(Permanent):
     """A tar is complete but holds no segment. The queue stores the message of this error for the video."""
 
-    def __init__(self, key: str, passed_over: str = "") -> None:
+    def __init__(self, key: str, ignored_files: str = "") -> None:
         self.key = key
-        super().__init__(f"no segments{passed_over}")
+        super().__init__(f"no segments{ignored_files}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +151,17 @@ def read_layout(listing: TarListing) -> Layout:
     """
     kind, segments = _find_layout(listing)
     if not segments:
-        raise NoSegments(listing.key, listing.describe_passed_over())
+        raise NoSegments(listing.key, listing.describe_ignored_files())
     _check_audio_found(listing, segments)
     name, count = Counter(segment.name for segment in segments).most_common(1)[0]
     if count > 1:
         raise BadLayout(listing.key, f"{count} segments are called {name!r}")
-    ordered = sorted(segments, key=lambda segment: natural_order(segment.name))
+    ordered = sorted(segments, key=lambda segment: natural_sort_key(segment.name))
     return Layout(kind, tuple(ordered), _find_language(listing), listing.audio)
 
 
 def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
+    """Return the name of the first layout that fits, and its segments. ``read_layout`` documents the errors."""
     if (pairs := read_pairs(listing)) is not None:
         return "pairs", pairs
     if (index := read_index(listing)) is not None:
@@ -167,9 +173,9 @@ def _find_layout(listing: TarListing) -> tuple[str, list[SegmentRef]]:
             listing.key,
             f"nothing transcribes its {len(listing.audio)} audio files ({_quote(listing.audio)}); "
             f"its texts are {_quote(listing.texts) or 'none'}{_describe_unreadable(listing)}"
-            f"{listing.describe_passed_over()}",
+            f"{listing.describe_ignored_files()}",
         )
-    raise NoSegments(listing.key, listing.describe_passed_over())
+    raise NoSegments(listing.key, listing.describe_ignored_files())
 
 
 def _describe_unreadable(listing: TarListing) -> str:
@@ -186,7 +192,7 @@ def _check_audio_found(listing: TarListing, segments: Sequence[SegmentRef]) -> N
     """Raise ``BadLayout`` if the tar has no audio, or if no record matches an audio file: then names were misread."""
     if not listing.audio:
         raise BadLayout(
-            listing.key, f"it lists {len(segments)} segments and holds no audio{listing.describe_passed_over()}"
+            listing.key, f"it lists {len(segments)} segments and holds no audio{listing.describe_ignored_files()}"
         )
     if all(isinstance(segment.audio, Fault) and segment.audio.kind == "no_audio" for segment in segments):
         named = _quote(segment.record.audio or segment.name for segment in segments)
@@ -204,6 +210,7 @@ def _quote(names: Iterable[str]) -> str:
 
 
 def _find_language(listing: TarListing) -> str | None:
+    """Return the language that ``metadata.json`` declares; None if it is missing, unreadable or declares none."""
     if "metadata.json" not in listing.texts:
         return None
     try:

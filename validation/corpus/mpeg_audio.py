@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from validation.corpus.audio_file import MAX_STRAY_S, AudioFile, WrongLength
+from validation.corpus.audio_file import MAX_STRAY_S, AudioFile, DamagedAudio
 from validation.corpus.stream_formats import skip_id3
 from validation.domain import Seconds
 
@@ -29,6 +29,8 @@ _OTHER_TAGS = (b"APETAGEX", b"LYRICS", b"3DI")
 
 
 class _Frame(NamedTuple):
+    """The header of a frame."""
+
     stream: int
     """The header bits that are equal in all frames of a stream: version, layer and sample rate."""
     size: int
@@ -39,7 +41,9 @@ class _Frame(NamedTuple):
     """Sample rate in Hz."""
 
 
-class _Walk(NamedTuple):
+class _FrameTotals(NamedTuple):
+    """The number of frames of a file and their duration."""
+
     frames: int
     duration_s: Seconds
 
@@ -51,22 +55,22 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
     with frames of an unstated bit rate: the decoder reports the errors of such a file.
 
     Raises:
-        WrongLength: unknown bytes lie between two frames; or the last frame is cut off; or the file has fewer frames
+        DamagedAudio: unknown bytes lie between two frames; or the last frame is cut off; or the file has fewer frames
             than its header counts.
     """
     start = _find_first_frame(payload, skip_id3(payload))
     if start is None:
         return AudioFile(payload, "ffmpeg", declares_length=False)
-    header_frames = _count_of_header(payload, start)
-    walk = _walk(payload, start)
+    header_frames = _read_header_count(payload, start)
+    totals = _count_frames(payload, start)
     if header_frames is None:
-        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
-    if walk.frames < header_frames:
-        raise WrongLength(f"the file has {walk.frames} of {header_frames} frames")
-    if walk.frames > header_frames + 2:  # a wrong count, or an appended file: use the frames and drop the header
+        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=totals.duration_s)
+    if totals.frames < header_frames:
+        raise DamagedAudio(f"the file has {totals.frames} of {header_frames} frames")
+    if totals.frames > header_frames + 2:  # a wrong count, or an appended file: use the frames and drop the header
         first = _parse_frame(payload, start)
         payload = payload[start + (first.size if first else 0) :]
-        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=walk.duration_s)
+        return AudioFile(payload, "ffmpeg", declares_length=False, declared_s=totals.duration_s)
     return AudioFile(payload, "ffmpeg", declares_length=True, declared_s=None)
 
 
@@ -86,15 +90,15 @@ def _find_first_frame(payload: bytes, start: int) -> int | None:
     return None
 
 
-def _walk(payload: bytes, start: int) -> _Walk:
-    """Count the frames from ``start`` to the end of the file. Tags between and after the frames are skipped.
+def _count_frames(payload: bytes, start: int) -> _FrameTotals:
+    """Count the frames from ``start`` to the end of the file, and add up their duration. Tags are skipped.
 
     Raises:
-        WrongLength: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
+        DamagedAudio: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
     """
     first, place, frames, samples = _parse_frame(payload, start), start, 0, 0
     if first is None:
-        raise WrongLength(f"the file is damaged at byte {start}")
+        raise DamagedAudio(f"the file is damaged at byte {start}")
     while place < len(payload):
         frame = _parse_frame(payload, place)
         if frame and frame.stream == first.stream:
@@ -108,17 +112,18 @@ def _walk(payload: bytes, start: int) -> _Walk:
             break
     else:
         if place - len(payload) > 0 and not payload.startswith(_ID3V1, len(payload) - _ID3V1_BYTES):
-            raise WrongLength(f"the last frame is cut off: {place - len(payload)} bytes are missing")
-    return _Walk(frames, samples / first.rate)
+            raise DamagedAudio(f"the last frame is cut off: {place - len(payload)} bytes are missing")
+    return _FrameTotals(frames, samples / first.rate)
 
 
 def _check_end(payload: bytes, place: int, max_bytes: float) -> None:
+    """Raise ``DamagedAudio`` if more than ``max_bytes`` follow the last frame and are no tag and not all zero."""
     rest = payload[place:]
     if len(rest) > max_bytes and not rest.startswith(_OTHER_TAGS) and rest.strip(b"\0"):
-        raise WrongLength(f"the file is damaged at byte {place}")
+        raise DamagedAudio(f"the file is damaged at byte {place}")
 
 
-def _count_of_header(payload: bytes, start: int) -> int | None:
+def _read_header_count(payload: bytes, start: int) -> int | None:
     """Return the number of frames that a Xing, Info or VBRI header in the first frame states; None if there is none."""
     is_mpeg1, is_mono = payload[start + 1] >> 3 & 3 == _MPEG_1, payload[start + 3] >> 6 == 3  # noqa: PLR2004
     tag = start + 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))
@@ -130,6 +135,7 @@ def _count_of_header(payload: bytes, start: int) -> int | None:
 
 
 def _parse_frame(payload: bytes, start: int) -> _Frame | None:
+    """Parse the frame header at ``start``; return None if there is none."""
     return _parse_header(payload[start : start + 4])
 
 

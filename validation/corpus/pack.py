@@ -40,14 +40,16 @@ def pack_video(video: Video, segments: Sequence[PackedSegment]) -> bytes:
 
 
 def _list_files(video: Video, segments: Sequence[PackedSegment]) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the content of each file of the tar."""
     facts = {"video_id": video.video_id, "language": video.language, "segment_count": len(segments)}
     yield "metadata.json", _encode_json(facts)
     for place, segment in enumerate(segments):
         yield f"segments/{place:06d}.flac", encode_audio(segment.audio)
-        yield f"segments/{place:06d}.json", _encode_json(_describe(segment))
+        yield f"segments/{place:06d}.json", _encode_json(_make_record(segment))
 
 
-def _describe(segment: PackedSegment) -> dict[str, object]:
+def _make_record(segment: PackedSegment) -> dict[str, object]:
+    """Return the JSON record of a segment, without the values that are None."""
     fields = {
         "start": segment.start_s,
         "end": segment.end_s,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from validation.corpus.records import Object, Record, find_records, merge_records, read_record
+from validation.corpus.records import JsonObject, Record, find_records, merge_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
     BadLayout,
@@ -15,7 +15,7 @@ from validation.corpus.segment_refs import (
     ref_file,
     ref_missing,
     ref_span,
-    ref_unlisted,
+    ref_untranscribed,
     stem_of,
     strip_suffix,
     to_nfc,
@@ -29,10 +29,12 @@ is sliced into one segment per part."""
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The content of the texts beside one audio file: one merged record, and the fault of an unreadable text."""
+    """The content of all texts beside one audio file."""
 
     record: Record
+    """The records of the texts, merged."""
     fault: Fault | None
+    """The fault of the last text that cannot be read; None if all can be read."""
     parts: Sequence[Record] = ()
     """One record per part of the transcript, if the audio file is too long for one segment; else empty."""
 
@@ -49,7 +51,7 @@ def read_pairs(listing: TarListing) -> list[SegmentRef] | None:
     if all(sidecar.record.text is None and not sidecar.parts for sidecar in sidecars.values()):
         return None
     pairs = [ref for audio, sidecar in sidecars.items() for ref in _ref_pair(audio, sidecar)]
-    return [*pairs, *ref_unlisted(listing, texts_of), *_transcripts_without_audio(listing, texts_of)]
+    return [*pairs, *ref_untranscribed(listing, texts_of), *_transcripts_without_audio(listing, texts_of)]
 
 
 def _match_texts(listing: TarListing) -> dict[str, list[str]]:
@@ -78,6 +80,7 @@ def _match_texts(listing: TarListing) -> dict[str, list[str]]:
 
 
 def _read_sidecar(listing: TarListing, texts: Sequence[str]) -> Sidecar:
+    """Read and merge the texts beside one audio file."""
     sidecar = Sidecar(Record(), None)
     for name in texts:
         try:
@@ -91,6 +94,7 @@ def _read_sidecar(listing: TarListing, texts: Sequence[str]) -> Sidecar:
 
 
 def _read_text(listing: TarListing, name: str) -> Sidecar:
+    """Read one text; the result is empty for an index. Raise ValueError if the text cannot be read."""
     if name.lower().endswith(".txt"):
         return Sidecar(Record(text=listing.decode(name).strip()), None)
     document = listing.parse(name)
@@ -105,7 +109,7 @@ def _read_text(listing: TarListing, name: str) -> Sidecar:
     return Sidecar(Record(), None)  # an index, which describes many segments
 
 
-def _read_transcript_in_parts(document: Any, rows: Sequence[Object], *, only_audio: bool) -> Sidecar:
+def _read_transcript_in_parts(document: Any, rows: Sequence[JsonObject], *, only_audio: bool) -> Sidecar:
     """Read the JSON that Whisper writes beside a clip: the whole text, and its parts with their times in the clip.
 
     The result is empty if the document is an index: its parts name audio files, or have no text, or the tar has only
@@ -133,6 +137,7 @@ def _read_transcript_in_parts(document: Any, rows: Sequence[Object], *, only_aud
 
 
 def _ref_pair(audio: str, sidecar: Sidecar) -> list[SegmentRef]:
+    """Return the segment of an audio file, or its segments if the transcript has parts."""
     if sidecar.parts and not sidecar.fault:
         stem = strip_suffix(audio)
         return [ref_span(f"{stem}-{place:03d}", part, audio) for place, part in enumerate(sidecar.parts)]
@@ -159,15 +164,18 @@ def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Colle
 
 
 def _stem_form(name: str) -> str:
+    """Return a path up to its last dot, in Unicode NFC."""
     return to_nfc(strip_suffix(name))
 
 
 def _first_dot_form(name: str) -> str:
+    """Return a path up to the first dot of its file name, in Unicode NFC."""
     path = PurePosixPath(to_nfc(name))
     return str(path.with_name(path.name.partition(".")[0]))
 
 
 def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by the result of ``form``."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(form(name), []).append(name)

@@ -1,13 +1,13 @@
 """Check containers of PCM samples: WAV, RF64, Wave64, AIFF, CAF and AU. Their headers declare the size of the samples.
 
-The functions ``read_...`` return the file with its decoder, and raise ``WrongLength`` if bytes are missing or damaged.
+The functions ``read_...`` return the file with its decoder, and raise ``DamagedAudio`` if bytes are missing or damaged.
 """
 
 import re
 import struct
 from typing import Literal, NamedTuple
 
-from validation.corpus.audio_file import MAX_STRAY_S, PLACEHOLDER_BYTES, AudioFile, WrongLength
+from validation.corpus.audio_file import MAX_STRAY_S, PLACEHOLDER_BYTES, AudioFile, DamagedAudio
 
 CHUNK_ID = re.compile(rb"[ -~]{4}")
 _CHUNK_HEADER_BYTES = 8
@@ -29,6 +29,8 @@ _W64_HEADER_BYTES, _W64_CHUNK_BYTES = 40, 24
 
 
 class _Chunk(NamedTuple):
+    """The place of a chunk in the file."""
+
     start: int
     """Byte position of the chunk's content in the file."""
     size: int
@@ -41,7 +43,7 @@ def read_wav(payload: bytes) -> AudioFile:
     If the header holds a placeholder, the function replaces it by the actual size.
 
     Raises:
-        WrongLength: bytes are missing or damaged, or the header contradicts itself.
+        DamagedAudio: bytes are missing or damaged, or the header contradicts itself.
     """
     chunks = _find_chunks(payload, b"data", "little")
     data, ds64 = chunks[b"data"], chunks.get(b"ds64")
@@ -62,10 +64,12 @@ def read_wav(payload: bytes) -> AudioFile:
 
 
 def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
-    """Return the bytes per frame and the bytes per second that the ``fmt`` chunk declares; else (1, 0).
+    """Return the bytes per frame and the bytes per second of a ``fmt`` chunk; (1, 0) if it is missing or too short.
+
+    If uncompressed or companded samples declare 0 bytes per second, the bytes are computed from rate and frame size.
 
     Raises:
-        WrongLength: the numbers of the chunk contradict each other, so one is damaged, possibly the sample rate.
+        DamagedAudio: the numbers of the chunk contradict each other, so one is damaged, possibly the sample rate.
     """
     if chunk is None or chunk.size < _WAV_FORMAT.size or len(payload) < chunk.start + _WAV_FORMAT.size:
         return 1, 0
@@ -82,7 +86,7 @@ def _read_wav_format(payload: bytes, chunk: _Chunk | None) -> tuple[int, int]:
     else:
         agrees = True
     if not agrees:
-        raise WrongLength(f"its header contradicts itself: {rate} Hz, {channels} channels, {bytes_per_s} bytes/s")
+        raise DamagedAudio(f"its header contradicts itself: {rate} Hz, {channels} channels, {bytes_per_s} bytes/s")
     return frame_bytes or 1, bytes_per_s
 
 
@@ -114,7 +118,7 @@ def read_aiff(payload: bytes) -> AudioFile:
     If the header holds a placeholder, the function replaces the sizes and the number of frames by the actual values.
 
     Raises:
-        WrongLength: bytes are missing or damaged, or the header contradicts itself.
+        DamagedAudio: bytes are missing or damaged, or the header contradicts itself.
     """
     chunks = _find_chunks(payload, b"SSND", "big")
     data, form = chunks[b"SSND"], chunks.get(b"COMM")
@@ -137,7 +141,7 @@ def _check_aiff_frames(payload: bytes, data: _Chunk, form: _Chunk | None) -> Non
     """Compare the declared number of frames with the size of the samples. AIFF-C, which may be compressed, is skipped.
 
     Raises:
-        WrongLength: the number and the size differ.
+        DamagedAudio: the number and the size differ.
     """
     if form is None or form.size != _AIFF_FORMAT_BYTES or data.size < _AIFF_DATA_HEADER_BYTES:
         return  # AIFF-C has a longer COMM chunk
@@ -145,7 +149,7 @@ def _check_aiff_frames(payload: bytes, data: _Chunk, form: _Chunk | None) -> Non
     offset = int.from_bytes(payload[data.start : data.start + 4], "big")
     expected = data.size - _AIFF_DATA_HEADER_BYTES - offset
     if abs(frames * channels * ((bits + 7) // 8) - expected) > 1:  # the size may include a byte of padding
-        raise WrongLength(f"its header contradicts itself: {frames} frames and {expected} bytes of samples")
+        raise DamagedAudio(f"its header contradicts itself: {frames} frames and {expected} bytes of samples")
 
 
 def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]) -> dict[bytes, _Chunk]:
@@ -157,7 +161,7 @@ def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]
         order: the byte order of the sizes.
 
     Raises:
-        WrongLength: the file has no chunk with samples.
+        DamagedAudio: the file has no chunk with samples.
     """
     chunks: dict[bytes, _Chunk] = {}
     start = 12 + _CHUNK_HEADER_BYTES
@@ -167,7 +171,7 @@ def _find_chunks(payload: bytes, samples: bytes, order: Literal["little", "big"]
         if name == samples:
             return chunks
         start += size + size % 2 + _CHUNK_HEADER_BYTES
-    raise WrongLength("the file ends inside its header")
+    raise DamagedAudio("the file ends inside its header")
 
 
 def _is_placeholder(payload: bytes, data: _Chunk, order: Literal["little", "big"]) -> bool:
@@ -182,20 +186,21 @@ def _check_size(payload: bytes, riff_bytes: int) -> None:
     """Compare the declared size of the file, which does not count the first eight bytes, with the actual size.
 
     Raises:
-        WrongLength: the file is shorter than its declared size, and the declared size is no placeholder.
+        DamagedAudio: the file is shorter than its declared size, and the declared size is no placeholder.
     """
     whole = riff_bytes + 8
     if riff_bytes < PLACEHOLDER_BYTES and whole > len(payload) + 1:  # many writers omit the last padding byte
-        raise WrongLength(f"the file has {len(payload)} of {whole} bytes")
+        raise DamagedAudio(f"the file has {len(payload)} of {whole} bytes")
 
 
 def _check_samples(payload: bytes, data: _Chunk, bytes_per_s: int) -> None:
+    """Raise ``DamagedAudio`` if samples are cut off, or if more than ``MAX_STRAY_S`` of unknown bytes follow them."""
     stop = data.start + data.size
     if stop > len(payload):
-        raise WrongLength(f"its samples have {len(payload) - data.start} of {data.size} bytes")
+        raise DamagedAudio(f"its samples have {len(payload) - data.start} of {data.size} bytes")
     stray = len(payload) - stop
     if bytes_per_s and stray > MAX_STRAY_S * bytes_per_s and not _are_chunks(payload, stop + stop % 2, "little"):
-        raise WrongLength(f"{stray} bytes follow its {data.size} bytes of samples and are no chunk")
+        raise DamagedAudio(f"{stray} bytes follow its {data.size} bytes of samples and are no chunk")
 
 
 def _are_chunks(payload: bytes, start: int, order: Literal["little", "big"]) -> bool:
@@ -212,7 +217,7 @@ def read_caf(payload: bytes) -> AudioFile:
     """Check that the last chunk of a CAF file is complete (Apple Core Audio Format 1.0). A size of -1 means unknown.
 
     Raises:
-        WrongLength: the last chunk is cut off.
+        DamagedAudio: the last chunk is cut off.
     """
     start = 8
     while start + 12 <= len(payload):
@@ -221,7 +226,7 @@ def read_caf(payload: bytes) -> AudioFile:
             break
         start += 12 + size
     if start > len(payload):
-        raise WrongLength(f"the file has {len(payload)} of {start} bytes")
+        raise DamagedAudio(f"the file has {len(payload)} of {start} bytes")
     return AudioFile(payload, "ffmpeg", declares_length=False)
 
 
@@ -231,17 +236,17 @@ def read_au(payload: bytes) -> AudioFile:
     The size 0xFFFFFFFF means that the size is unknown.
 
     Raises:
-        WrongLength: the samples are cut off, or more than ``MAX_STRAY_S`` of unknown bytes follow them.
+        DamagedAudio: the samples are cut off, or more than ``MAX_STRAY_S`` of unknown bytes follow them.
     """
     start, size, encoding, rate, channels = struct.unpack_from(">5I", payload.ljust(24, b"\0"), 4)
     if size < PLACEHOLDER_BYTES:
         if start + size > len(payload):
-            raise WrongLength(f"its samples have {max(0, len(payload) - start)} of {size} bytes")
+            raise DamagedAudio(f"its samples have {max(0, len(payload) - start)} of {size} bytes")
         stray = len(payload) - start - size
         if stray > MAX_STRAY_S * rate * channels * _AU_BITS.get(encoding, 8) / 8 and payload[start + size :].strip(
             b"\0"
         ):
-            raise WrongLength(f"{stray} bytes follow its {size} bytes of samples")
+            raise DamagedAudio(f"{stray} bytes follow its {size} bytes of samples")
     return AudioFile(payload, "ffmpeg", declares_length=False)
 
 
@@ -251,18 +256,18 @@ def read_w64(payload: bytes) -> AudioFile:
     The declared size of a chunk includes the 24 bytes of the chunk's header.
 
     Raises:
-        WrongLength: bytes are missing or damaged, or the header contradicts itself.
+        DamagedAudio: bytes are missing or damaged, or the header contradicts itself.
     """
     start = _W64_HEADER_BYTES
     while start + _W64_CHUNK_BYTES <= len(payload):
         size = int.from_bytes(payload[start + 16 : start + 24], "little")
         if size < _W64_CHUNK_BYTES:
-            raise WrongLength(f"the file is damaged at byte {start}")
+            raise DamagedAudio(f"the file is damaged at byte {start}")
         if payload.startswith(_W64_FORMAT, start):
             _read_wav_format(payload, _Chunk(start + _W64_CHUNK_BYTES, size - _W64_CHUNK_BYTES))
         if payload.startswith(_W64_DATA, start):
             if start + size > len(payload):
-                raise WrongLength(f"its samples have {len(payload) - start} of {size} bytes")
+                raise DamagedAudio(f"its samples have {len(payload) - start} of {size} bytes")
             return AudioFile(payload, "libsndfile", declares_length=True)
         start += -(-size // 8) * 8
-    raise WrongLength("the file ends inside its header")
+    raise DamagedAudio("the file ends inside its header")

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 from validation.corpus.budget import ReadBudget
 from validation.domain import Seconds
 
-Object: TypeAlias = Mapping[str, Any]
+JsonObject: TypeAlias = Mapping[str, Any]
+"""A parsed JSON object."""
 
 TEXT_KEYS = ("text", "transcript", "transcription", "sentence", "pred_text", "normalized", "verbatim")
 START_KEYS = ("start", "start_time", "offset")
@@ -45,6 +46,7 @@ class Record:
     language: str | None = None
     start_s: Seconds | None = None
     end_s: Seconds | None = None
+    """End of the segment, as ``start_s`` is its start: in the video or in the audio file, as the layout decides."""
     duration_s: Seconds | None = None
     """Length of the segment's audio, from the key ``duration``."""
     offset_s: Seconds | None = None
@@ -53,6 +55,7 @@ class Record:
     audio: str | None = None
     """The path of the audio file, as the record spells it."""
     id: str | None = None
+    """The record's own id, from the key ``id``."""
 
     @property
     def declared_s(self) -> Seconds | None:
@@ -64,7 +67,7 @@ class Record:
         return self.end_s - self.start_s
 
 
-def read_record(row: Object) -> Record:
+def read_record(row: JsonObject) -> Record:
     """Read a segment's record from a JSON object. For each field, the first accepted key with a valid value counts.
 
     Values of a wrong type are ignored.
@@ -79,7 +82,7 @@ def read_record(row: Object) -> Record:
         duration_s=duration_s or None,
         offset_s=_find_seconds(row, ("offset",)),
         speaker=_find_label(row, SPEAKER_KEYS),
-        audio=_find_audio(row),
+        audio=_find_audio_path(row),
         id=(_find_label(row, ("id",)) or "")[:_MAX_NAME_CHARS] or None,
     )
 
@@ -136,7 +139,7 @@ def decode_text(name: str, payload: bytes, budget: ReadBudget) -> str:
     return payload.decode("utf-16" if payload.startswith(_UTF16_MARKS) else "utf-8-sig")
 
 
-def find_records(document: Any) -> Sequence[Object] | None:
+def find_records(document: Any) -> Sequence[JsonObject] | None:
     """Return the records of a parsed index: a list of objects, or the list under ``segments``; None for other JSON."""
     rows = document.get("segments") if isinstance(document, Mapping) else document
     if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
@@ -193,6 +196,7 @@ def _check_depth(text: str, limit: int) -> None:
 
 
 def _parse_json(name: str, text: str, budget: ReadBudget) -> Any:
+    """Parse JSON, or JSON lines if the text is no JSON and has several lines."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -203,32 +207,36 @@ def _parse_json(name: str, text: str, budget: ReadBudget) -> Any:
 
 
 def _parse_lines(text: str) -> list[Any]:
+    """Parse JSON lines; empty lines are skipped."""
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def _find_string(row: Object, keys: Sequence[str]) -> str | None:
+def _find_string(row: JsonObject, keys: Sequence[str]) -> str | None:
+    """Return the first string under one of the keys; None if there is none."""
     return next((row[key] for key in keys if isinstance(row.get(key), str)), None)
 
 
-def _find_audio(row: Object) -> str | None:
-    """Return the path of the audio file of a record. Hugging Face's ``datasets`` stores it as ``{"path": ...}``."""
+def _find_audio_path(row: JsonObject) -> str | None:
+    """Return the path of a record's audio file; None without one. Hugging Face writes ``{"audio": {"path": ...}}``."""
     nested = row.get("audio")
     name = _find_string(nested, ("path",)) if isinstance(nested, Mapping) else _find_string(row, AUDIO_KEYS)
     return (name or "")[: _MAX_NAME_CHARS + 1] or None
 
 
-def _find_label(row: Object, keys: Sequence[str]) -> str | None:
+def _find_label(row: JsonObject, keys: Sequence[str]) -> str | None:
     """Return the first label under the given keys as a string. Some sources write labels as numbers."""
     found = (row[key] for key in keys if isinstance(row.get(key), str | int))
     return next((str(value) for value in found if not isinstance(value, bool) and value != ""), None)
 
 
-def _find_seconds(row: Object, keys: Sequence[str]) -> Seconds | None:
+def _find_seconds(row: JsonObject, keys: Sequence[str]) -> Seconds | None:
+    """Return the first valid time under one of the keys, as ``_read_seconds`` reads it; None if there is none."""
     values = (_read_seconds(row[key]) for key in keys if key in row)
     return next((value for value in values if value is not None), None)
 
 
-def _find_end(row: Object, start_s: Seconds | None, duration_s: Seconds | None) -> Seconds | None:
+def _find_end(row: JsonObject, start_s: Seconds | None, duration_s: Seconds | None) -> Seconds | None:
+    """Return the end that a record states, else its start plus its duration; None if these are missing."""
     end_s = _find_seconds(row, END_KEYS)
     if end_s is None and start_s is not None and duration_s is not None:
         return _read_seconds(start_s + duration_s)  # the sum may exceed the maximum

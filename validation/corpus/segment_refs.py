@@ -72,7 +72,7 @@ class TarListing:
         self.key = key
         self.audio: dict[str, bytes] = {}
         self.texts: dict[str, bytes] = {}
-        self.passed_over: Counter[str] = Counter()
+        self.ignored_files: Counter[str] = Counter()
         """Number of ignored files per suffix, such as ``.jpg``."""
         self._budget = budget or ReadBudget(TarLimits())
         self._documents: dict[str, Any] = {}
@@ -113,13 +113,14 @@ class TarListing:
         text: str = _raise_if_error(self._read(name, decode_text))
         return text
 
-    def describe_passed_over(self) -> str:
+    def describe_ignored_files(self) -> str:
         """Return the last part of an error message, which counts the ignored files; empty if there are none."""
-        counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        counts = sorted(self.ignored_files.items(), key=lambda item: (-item[1], item[0]))
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts)
-        return f"; passed over {kinds}" if kinds else ""
+        return f"; ignored files: {kinds}" if kinds else ""
 
     def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
+        """Return the result of ``read`` for a text, or its ValueError."""
         try:
             return read(name, self.texts[name], self._budget)
         except ValueError as error:
@@ -128,10 +129,11 @@ class TarListing:
             raise TarUnsafe(self.key, name, str(refusal)) from None
 
     def _drop_videos(self) -> None:
+        """Ignore each video file for which an audio file of the same name exists."""
         stems = {strip_suffix(name) for name in self.audio if not _is_video(name)}
         for name in [name for name in self.audio if _is_video(name) and strip_suffix(name) in stems]:
             del self.audio[name]
-            self.passed_over[_suffix_of(name)] += 1
+            self.ignored_files[_suffix_of(name)] += 1
 
 
 def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListing:
@@ -145,15 +147,15 @@ def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListin
     Raises:
         TarCorrupt, TarUnsafe: as ``read_members``.
     """
-    budget, passed_over = ReadBudget(limits), Counter[str]()
+    budget, ignored_files = ReadBudget(limits), Counter[str]()
 
     def keep(name: str) -> bool:
         wanted = is_wanted(name)
-        passed_over.update(() if wanted else (_suffix_of(name),))
+        ignored_files.update(() if wanted else (_suffix_of(name),))
         return wanted
 
     listing = TarListing(key, read_members(stream, key, budget, keep), budget)
-    listing.passed_over += passed_over
+    listing.ignored_files += ignored_files
     return listing
 
 
@@ -226,7 +228,7 @@ def ref_missing(name: str, record: Record) -> SegmentRef:
     return SegmentRef(name, record, Fault("no_audio", f"the tar holds no audio for {name}"))
 
 
-def ref_unlisted(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
+def ref_untranscribed(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_transcript`` per audio file without a record.
 
     Only audio files in folders with transcribed audio count as segments. Many tars hold the sound of the whole video in
@@ -280,7 +282,7 @@ def to_nfc(name: str) -> str:
     return path if _MARKS.search(path) else unicodedata.normalize("NFC", path)
 
 
-def natural_order(name: str) -> tuple[tuple[object, ...], str]:
+def natural_sort_key(name: str) -> tuple[tuple[object, ...], str]:
     """Return a sort key that orders numbers in names by value: ``seg_2`` before ``seg_10``."""
     parts = _DIGITS.split(name)  # a word, a number, a word, ...
     return tuple(_numeric_key(part) if place % 2 else part for place, part in enumerate(parts)), name
@@ -293,10 +295,12 @@ def _numeric_key(digits: str) -> tuple[int, str]:
 
 
 def _to_path(name: str) -> str:
+    """Return a path with ``/`` as separator and without ``./``."""
     return str(PurePosixPath(name.replace("\\", "/")))
 
 
 def _base_name(name: str) -> str:
+    """Return a path without its folders."""
     return PurePosixPath(_to_path(name)).name
 
 
@@ -314,12 +318,14 @@ def _suffix_of(name: str) -> str:
 
 
 def _raise_if_error(value: Any) -> Any:
+    """Return a value; raise it if it is a ValueError."""
     if isinstance(value, ValueError):
         raise value
     return value
 
 
 def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by the result of ``form``."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(form(name), []).append(name)

@@ -8,7 +8,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from validation.corpus.audio_file import AudioFile, WrongLength
+from validation.corpus.audio_file import AudioFile, DamagedAudio
 
 _OGG_HEADER = struct.Struct("<4sBBqIIIB")
 OGG_PAGE = b"OggS"
@@ -26,7 +26,7 @@ def read_ogg(payload: bytes) -> AudioFile:
     streams.
 
     Raises:
-        WrongLength: a page is damaged, missing or cut off.
+        DamagedAudio: a page is damaged, missing or cut off.
     """
     pages: dict[int, tuple[int, int]] = {}
     start, flags, is_chained = 0, 0, False
@@ -34,14 +34,14 @@ def read_ogg(payload: bytes) -> AudioFile:
         if not payload.startswith(OGG_PAGE, start):
             if flags & _OGG_LAST:
                 break  # the stream has ended, and other bytes were appended to the file
-            raise WrongLength(f"the stream is damaged at byte {start}")
+            raise DamagedAudio(f"the stream is damaged at byte {start}")
         page = _cut_ogg_page(payload, start)
         _, _, flags, granule, serial, number, checksum, _ = _OGG_HEADER.unpack_from(page)
         if _ogg_checksum(page[:22] + bytes(4) + page[26:]) != checksum:
-            raise WrongLength(f"the page at byte {start} is damaged")
+            raise DamagedAudio(f"the page at byte {start} is damaged")
         last, last_granule = pages.get(serial, (number - 1, 0))
         if number != last + 1 and (last_granule > 0 or flags & _OGG_CONTINUED):  # numbers may jump after the headers
-            raise WrongLength(f"page {last + 1} is missing before byte {start}")
+            raise DamagedAudio(f"page {last + 1} is missing before byte {start}")
         is_chained |= bool(flags & _OGG_FIRST) and any(granule > 0 for _, granule in pages.values())
         pages[serial] = (number, granule)
         start += len(page)
@@ -50,11 +50,12 @@ def read_ogg(payload: bytes) -> AudioFile:
 
 
 def _cut_ogg_page(payload: bytes, start: int) -> bytes:
+    """Return the page at ``start``; raise ``DamagedAudio`` if the page is cut off."""
     body = start + _OGG_HEADER.size
     segments = payload[body : body + payload[body - 1]] if body <= len(payload) else b""
     stop = body + len(segments) + sum(segments)
     if body > len(payload) or len(segments) < payload[body - 1] or stop > len(payload):
-        raise WrongLength("the last page is cut off")
+        raise DamagedAudio("the last page is cut off")
     return payload[start:stop]
 
 
@@ -108,7 +109,7 @@ def read_flac(payload: bytes) -> AudioFile:
     (RFC 9639, section 8.2). libsndfile rejects such a file, so FFmpeg decodes it.
 
     Raises:
-        WrongLength: the last frame ends at another sample, or the frames have another sample rate.
+        DamagedAudio: the last frame does not end at the declared sample, or STREAMINFO has another sample rate.
     """
     info = int.from_bytes(payload[_STREAMINFO][10:18], "big")
     rate, total = info >> 44, info & ((1 << 36) - 1)
@@ -117,12 +118,12 @@ def read_flac(payload: bytes) -> AudioFile:
     if first is None:  # the decoder reports the error
         return AudioFile(payload, "libsndfile" if total else "ffmpeg", declares_length=total > 0)
     if first.rate not in {0, rate}:
-        raise WrongLength(f"its header contradicts its frames: {rate} Hz and {first.rate} Hz")
+        raise DamagedAudio(f"its header contradicts its frames: {rate} Hz and {first.rate} Hz")
     if not total:
         return AudioFile(payload, "ffmpeg", declares_length=False)
     ends = _list_last_ends(payload, start, first)
     if ends and total not in ends:
-        raise WrongLength(f"its header declares {total} samples, and its last frame ends at {ends[0]}")
+        raise DamagedAudio(f"its header declares {total} samples, and its last frame ends at {ends[0]}")
     return AudioFile(payload, "libsndfile", declares_length=True)
 
 
@@ -200,6 +201,7 @@ def _rate_of_code(code: int, behind: bytes) -> tuple[int, int]:
 
 
 def _crc8(header: bytes) -> int:
+    """Return the CRC-8 of a frame header (RFC 9639, section 9.1.8)."""
     crc = 0
     for byte in header:
         crc ^= byte

@@ -47,7 +47,7 @@ _MAX_EXTENSIONS = 8
 _MAX_SIZE_DIGITS = 19
 """Maximum number of decimal digits of a size: the digits of 2**63."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 """The errors that ``gzip`` and ``zlib`` raise for truncated or damaged data."""
 
 
@@ -108,7 +108,7 @@ def read_members(
     paths: set[str] = set()
     with _named_errors(key, reader):
         for count, header in enumerate(reader.headers(), 1):
-            path = _check_member(header, count, budget.limits)
+            path = _checked_path(header, count, budget.limits)
             if header.type == _FOLDER:
                 continue
             _check_unique(path, paths)
@@ -148,6 +148,7 @@ class DecompressedStream(io.RawIOBase):
         return count
 
     def _check_limits(self) -> None:
+        """Raise ``LimitExceeded`` if the size, the ratio or the time exceeds its limit."""
         limits = self._budget.limits
         if self._plain_bytes > limits.total_bytes:
             raise LimitExceeded(f"it holds more than {limits.total_bytes} bytes")
@@ -185,7 +186,7 @@ def _named_errors(key: str, reader: "_TarReader") -> Iterator[None]:
         if reader.member is None and (name := reader.name_other_format()):
             raise NotTar(key, name) from None
         raise TarCorrupt(key, reader.member, str(damage)) from None
-    except _DAMAGE as damage:
+    except _GZIP_ERRORS as damage:
         raise TarCorrupt(key, reader.member, str(damage)) from damage
 
 
@@ -218,7 +219,7 @@ class _TarReader:
         A payload that was not read before the next header is skipped.
         """
         while header := self._next_header():
-            self.member, self._unread_bytes = header.name, _pad(header.size)
+            self.member, self._unread_bytes = header.name, _round_up_to_block(header.size)
             yield header
             self._skip(self._unread_bytes)
         self._check_padding()
@@ -234,6 +235,7 @@ class _TarReader:
         return name_format(start)
 
     def read_payload(self, header: _Header) -> bytes:
+        """Read the content of the member whose header was read last."""
         payload = self._read_exactly(header.size)
         self._skip(self._unread_bytes - header.size)
         self._unread_bytes = 0
@@ -259,10 +261,11 @@ class _TarReader:
         raise _Damage(f"more than {_MAX_EXTENSIONS} extended headers follow each other")
 
     def _read_extension(self, header: _Header) -> Mapping[bytes, bytes]:
+        """Read an extended header; return the attributes that it sets for the next member."""
         if header.size > MAX_EXTENSION_BYTES:
             raise LimitExceeded(f"a header of {header.size} bytes follows, more than {MAX_EXTENSION_BYTES}")
         payload = self._read_exactly(header.size)
-        self._skip(_pad(header.size) - header.size)
+        self._skip(_round_up_to_block(header.size) - header.size)
         if header.type == _GNU_LONG_NAME:
             return {b"path": payload.partition(b"\0")[0]}
         if header.type in {_GNU_LONG_LINK, _GNU_LABEL}:
@@ -273,6 +276,7 @@ class _TarReader:
         return attributes
 
     def _read_exactly(self, size: int) -> bytes:
+        """Read ``size`` bytes; raise ``_Damage`` if the tar ends before."""
         payload = self._source.read(size)
         if len(payload) < size:
             raise _Damage(f"it ends after {len(payload)} of {size} bytes")
@@ -308,6 +312,7 @@ def _parse_header(block: bytes) -> _Header:
 
 
 def _parse_number(field: bytes) -> int:
+    """Parse a number of a header: octal digits, or the binary form of GNU tar."""
     if field[0] in {0x80, 0xFF}:  # GNU format: a big-endian number in two's complement
         return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)  # noqa: PLR2004
     digits = field.partition(b"\0")[0].strip()
@@ -317,10 +322,12 @@ def _parse_number(field: bytes) -> int:
 
 
 def _parse_text(field: bytes) -> str:
+    """Parse a text of a header, which ends at the first zero byte."""
     return _to_name(field.partition(b"\0")[0])
 
 
 def _to_name(name: bytes) -> str:
+    """Decode a name; escape control characters and bytes that are not UTF-8."""
     text = name.decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
@@ -342,6 +349,7 @@ def _parse_pax(payload: bytes) -> dict[bytes, bytes]:
 
 
 def _apply_attributes(header: _Header, attributes: Mapping[bytes, bytes]) -> _Header:
+    """Return a header with the name, the size and the sparse flag that extended headers set."""
     if name := attributes.get(b"path"):
         header = header._replace(name=_to_name(name))
     if size := attributes.get(b"size"):
@@ -354,10 +362,10 @@ def _apply_attributes(header: _Header, attributes: Mapping[bytes, bytes]) -> _He
     )
 
 
-def _check_member(header: _Header, count: int, limits: TarLimits) -> str:
+def _checked_path(header: _Header, count: int, limits: TarLimits) -> str:
     """Return the member's path inside the tar. Raise ``LimitExceeded`` if the member is forbidden or over a limit."""
-    if len(header.name) > limits.name_bytes:
-        raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_bytes}")
+    if len(header.name) > limits.name_chars:
+        raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_chars}")
     path = PurePosixPath(header.name)
     if path.is_absolute() or ".." in path.parts:
         raise LimitExceeded("its path leads outside the tar")
@@ -373,10 +381,12 @@ def _check_member(header: _Header, count: int, limits: TarLimits) -> str:
 
 
 def _check_unique(path: str, paths: set[str]) -> None:
+    """Add a path to ``paths``; raise ``LimitExceeded`` if an earlier member has the same path."""
     if path in paths:
         raise LimitExceeded("a member of this name came before")
     paths.add(path)
 
 
-def _pad(size: int) -> int:
+def _round_up_to_block(size: int) -> int:
+    """Return the size in bytes that a payload occupies in a tar, padding included."""
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES

@@ -18,7 +18,7 @@ from validation.domain import UNKNOWN_LANGUAGE, UNSUPPORTED_LANGUAGE, Fault, lab
 from validation.errors import BadInput, Unreachable
 from validation.ledger.chunks import count_labels
 from validation.ledger.engine import describe_address, is_remote, open_engine, parse_database_url
-from validation.ledger.migrate import find_invalid_indexes, known_revision, require_revision
+from validation.ledger.migrate import find_invalid_indexes, newest_migration, require_newest_migration
 from validation.ledger.queries import read_altered_logins
 from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import is_login_refusal, translate_error
@@ -119,12 +119,12 @@ def check_tls(settings: Settings) -> str | None:
 
 def check_migration(settings: Settings) -> str:
     """Check that the ledger is at the migration of this version."""
-    require_revision(_engine(settings))
-    return f"at migration {known_revision()}"
+    require_newest_migration(_engine(settings))
+    return f"at migration {newest_migration()}"
 
 
 def check_box_role(settings: Settings) -> str:
-    """Check that the login may execute the functions of a box and nothing else."""
+    """Check that the login of DATABASE_URL may execute the functions that a box needs, and reaches no table."""
     powers = _read_powers(settings, _BOX_NEEDS, "validation_worker")
     if powers.is_superuser or powers.tables or _CONTROL_NEEDS & set(powers.functions):
         reach = "everything" if powers.is_superuser else ", ".join(powers.tables[:3]) or "control functions"
@@ -135,7 +135,7 @@ def check_box_role(settings: Settings) -> str:
 
 
 def check_control_role(settings: Settings) -> str:
-    """Check that the login may execute the functions of the control machine."""
+    """Check that the login of DATABASE_URL may execute the functions that the control machine needs."""
     powers = _read_powers(settings, _CONTROL_NEEDS, "validation_control")
     return f"{powers.login} may execute {len(powers.functions)} functions"
 
@@ -148,7 +148,7 @@ def check_box_login(settings: Settings) -> str | None:
     if not (address := os.environ.get(BOX_VARIABLE)):
         return None
     login = parse_database_url(address).username or "box"
-    if altered := read_altered_logins(open_ledger(settings, check_revision=False)):
+    if altered := read_altered_logins(open_ledger(settings, check_migration=False)):
         raise CheckWarning(
             f"every session of the boxes' login {altered[0].login} sets {altered[0].settings}, which any box may have "
             f"configured: unless you did, run as the database's owner {altered[0].remedy}"
@@ -198,6 +198,11 @@ def check_box_limits(settings: Settings) -> str | None:
 
 
 def _read_powers(settings: Settings, needed: frozenset[str], role: str) -> Row[Any]:
+    """Read what the login of DATABASE_URL may do: login, is_superuser, functions and tables (sql/doctor/powers.sql).
+
+    Raises:
+        WrongRole: the login may not execute one of the ``needed`` functions. The message proposes ``role``.
+    """
     with _connect(settings) as connection:
         powers = _read(connection, "powers")
     if missing := needed - set(powers.functions) if not powers.is_superuser else frozenset():
@@ -217,11 +222,13 @@ def read_one(settings: Settings, question: str) -> Row[Any]:
 
 
 def _engine(settings: Settings) -> Engine:
-    return open_ledger(settings, check_revision=False)
+    """Return the engine of the ledger without comparing its migration."""
+    return open_ledger(settings, check_migration=False)
 
 
 @contextmanager
 def _connect(settings: Settings) -> Iterator[Connection]:
+    """Connect to the ledger, and translate a database error to an error of this project."""
     engine = _engine(settings)
     try:
         with engine.connect() as connection:
@@ -231,6 +238,7 @@ def _connect(settings: Settings) -> Iterator[Connection]:
 
 
 def _read(connection: Connection, question: str) -> Row[Any]:
+    """Run ``sql/doctor/<question>.sql`` in a transaction of its own and return its only row."""
     with connection.begin():
         return connection.exec_driver_sql((SQL / f"{question}.sql").read_text()).one()
 
@@ -253,23 +261,23 @@ def check_writable(settings: Settings) -> str:
 
 def check_queue(settings: Settings) -> str:
     """Check that `video_queue` has the columns and types that the ledger needs."""
-    exists = require_queue(open_ledger(settings, check_revision=False))
+    exists = require_queue(open_ledger(settings, check_migration=False))
     return "video_queue has every column" if exists else "there is no video_queue yet: `vfleet migrate` makes it"
 
 
 def check_indexes(settings: Settings) -> str:
     """Check that no interrupted build left an invalid index, because a claim would then read the whole queue."""
-    if invalid := find_invalid_indexes(open_ledger(settings, check_revision=False)):
+    if invalid := find_invalid_indexes(open_ledger(settings, check_migration=False)):
         raise BadInput(f"no query uses the indexes {', '.join(invalid)}: `vfleet migrate` rebuilds them")
     return "all indexes are valid"
 
 
 def check_labels(settings: Settings) -> str:
-    """Check that ISO 639 and the suite's models contain the language labels of the pending videos.
+    """Check that ISO 639 and the suite's models know the language labels of the pending videos.
 
-    No model scores a segment with another label.
+    A segment with an unknown label is never accepted.
     """
-    counts = count_labels(open_ledger(settings, check_revision=False), settings.worker_id, settings.languages)
+    counts = count_labels(open_ledger(settings, check_migration=False), settings.worker_id, settings.languages)
     known = read_known_languages(settings.suite, settings.weights)
     missing = sum(count for label, count in counts.items() if not label)
     faults = {label: label_fault(label, known or ()) for label in counts}

@@ -13,7 +13,7 @@ PREFIX, BOX_PREFIX = "VFLEET_", "BOX_"
 _PROC = Path("/proc")
 _PREFECT = frozenset({"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS"})
 _WORKER = (b"worker", b"start", b"control")
-"""Words of the command line of a control worker."""
+"""Words in the command line of a control worker, by which the process is recognised."""
 
 
 def check_variables(_settings: Settings) -> str:
@@ -73,6 +73,7 @@ def _own_name(name: str) -> str | None:
 
 
 def _suggest(name: str, known: set[str]) -> str:
+    """Return a sentence about a variable that nothing reads, with the most similar known name."""
     words = [each.removeprefix(PREFIX) for each in sorted(known)]
     near = get_close_matches(name.removeprefix(BOX_PREFIX).removeprefix(PREFIX), words, n=1)
     hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/configuration.md has all names"
@@ -80,6 +81,7 @@ def _suggest(name: str, known: set[str]) -> str:
 
 
 def _is_control_worker(folder: Path) -> bool:
+    """Return whether the process of a folder of ``/proc`` is a control worker."""
     try:
         words = (folder / "cmdline").read_bytes().split(b"\0")
     except OSError:  # the process has ended
@@ -88,5 +90,6 @@ def _is_control_worker(folder: Path) -> bool:
 
 
 def _read_environment(folder: Path) -> dict[str, str]:
+    """Read the environment of a process from its folder of ``/proc``."""
     pairs = (entry.partition(b"=") for entry in (folder / "environ").read_bytes().split(b"\0") if entry)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}

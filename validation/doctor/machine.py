@@ -13,7 +13,7 @@ from validation.doctor.check import CheckWarning
 from validation.doctor.database import read_session
 from validation.domain import MIN_DISK_BYTES, Seconds
 from validation.errors import BadInput
-from validation.hardware.gpu import built_for_cuda, check_cuda_support, read_driver_version, read_gpus
+from validation.hardware.gpu import check_cuda_support, find_built_cuda_major, read_driver_version, read_gpus
 from validation.models.self_test import run_self_test
 from validation.models.suite import load_suite
 from validation.settings import Settings
@@ -38,7 +38,7 @@ def check_gpu(settings: Settings) -> str | None:
 
 def check_driver(settings: Settings) -> str | None:
     """Check that the driver supports the CUDA version that the image was built for."""
-    driver, cuda = read_driver_version(), built_for_cuda()
+    driver, cuda = read_driver_version(), find_built_cuda_major()
     if settings.device == "cuda" and driver is None:
         raise BadInput(
             "VFLEET_DEVICE is cuda, and the driver's library (NVML) does not load: start the container with --gpus all"

@@ -22,7 +22,7 @@ from validation.control.dispatch import CHUNK_DEPLOYMENT, CONTROL_DEPLOYMENT, CO
 from validation.doctor.check import CheckWarning
 from validation.domain import Seconds
 from validation.errors import BadInput, Unreachable
-from validation.gateway.tokens import find_tokens
+from validation.gateway.tokens import find_token_file
 from validation.settings import Settings
 
 POOL = "vast-gpu"
@@ -74,7 +74,7 @@ def check_pool(_settings: Settings) -> str:
 
 def check_tokens(settings: Settings) -> str | None:
     """Check that the token file of the gateway is writable, so that tokens of boxes can be added and revoked."""
-    tokens = find_tokens(settings)
+    tokens = find_token_file(settings)
     if tokens is None:
         return None
     tokens.check_writable()
@@ -198,7 +198,11 @@ def check_control_worker(_settings: Settings) -> str:
 
 
 def check_deployments(_settings: Settings) -> str:
-    """Check that every deployment exists without unfilled variables, and that the code of the control flows exists."""
+    """Check the deployments of the control flows and of ``validate-chunk``.
+
+    Each deployment must exist and hold no literal ``{{ ... }}``, and this machine must have the code of the control
+    flows. A paused ``operate-fleet`` is a warning.
+    """
     found = {one["name"]: one for one in ask_prefect("POST", "/deployments/filter", {"limit": 200}) or []}
     if missing := [name for name in (*CONTROL_DEPLOYMENTS, CHUNK_DEPLOYMENT) if name not in found]:
         raise BadInput(f"there is no deployment {', '.join(missing)}: run `vfleet bootstrap`")
@@ -210,7 +214,10 @@ def check_deployments(_settings: Settings) -> str:
 
 
 def check_box_deployment(_settings: Settings) -> str:
-    """Check that the deployment of the boxes' flow exists, and that this box has the code of the flow."""
+    """Check that the deployment of the boxes' flow exists and holds no literal ``{{ ... }}``.
+
+    This box must have the code of the flow.
+    """
     found = ask_prefect("GET", f"/deployments/name/{CHUNK_DEPLOYMENT}/{CHUNK_DEPLOYMENT}")
     if found is None:
         raise BadInput(f"there is no deployment {CHUNK_DEPLOYMENT}: run `vfleet bootstrap` on the control machine")
@@ -255,6 +262,7 @@ def _refuse_placeholders(deployments: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _list_texts(value: Any) -> Iterator[str]:
+    """Yield every string in a value of nested lists and mappings; keys of mappings are not yielded."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

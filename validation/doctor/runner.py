@@ -67,7 +67,8 @@ BOX_CHECKS: Sequence[Check] = (
     check_queued_tars,
     check_conditional_put,
 )
-"""Checks before the start of a worker, the fastest first; about two seconds in all. The worker itself asks Prefect."""
+"""Checks before the start of a worker, the fastest first; about two seconds in all. Prefect is not checked, because
+the worker itself reports errors of Prefect."""
 
 GPU_CHECKS: Sequence[Check] = (
     check_versions,

@@ -41,7 +41,7 @@ def check_vast(settings: Settings) -> str | None:
 
 def check_cloudflare(settings: Settings) -> str | None:
     """Check that Cloudflare creates the credentials that a box would get, for both buckets."""
-    engine = open_ledger(settings, check_revision=False)
+    engine = open_ledger(settings, check_migration=False)
     with open_issuer(engine, settings) as issuer:
         if issuer is None:
             return None
@@ -57,7 +57,7 @@ MIN_REMAINING = timedelta(minutes=30)
 
 def check_stores(settings: Settings) -> str:
     """Check that this box can access the source and results stores below its permitted prefixes."""
-    stores = open_box_stores(settings, open_ledger(settings, check_revision=False))
+    stores = open_box_stores(settings, open_ledger(settings, check_migration=False))
     return ", ".join(map(describe_store_address, stores))
 
 
@@ -81,14 +81,14 @@ def check_queued_tars(settings: Settings) -> str:
     One missing object may be a fault of its video. The check therefore tries up to three queued videos, and then up to
     three validated ones, before it reports a wrong address.
     """
-    engine = open_ledger(settings, check_revision=False)
+    engine = open_ledger(settings, check_migration=False)
     queued = peek_videos(engine, settings.worker_id, languages=settings.languages)
     store = open_store(settings.source_url, settings, find_store_credentials(settings, engine, "source"))
     if not queued:
         return "no video is queued, so no tar was tried"
-    readable, error = _try_tars(store, settings, queued)
+    readable, error = _find_readable_tar(store, settings, queued)
     if readable is None:
-        readable, _ = _try_tars(store, settings, peek_validated(engine, settings.worker_id))
+        readable, _ = _find_readable_tar(store, settings, peek_validated(engine, settings.worker_id))
     if readable is not None:
         return f"{readable} can be read"
     sentence = f"none of {len(queued)} queued videos has its tar ({error})"
@@ -97,8 +97,12 @@ def check_queued_tars(settings: Settings) -> str:
     raise BadInput(f"{sentence}: check VFLEET_SOURCE_URL, VFLEET_SOURCE_KEY and R2_ENDPOINT_URL")
 
 
-def _try_tars(store: ObjectStore, settings: Settings, videos: Sequence[Video]) -> tuple[str | None, str]:
-    """Return the key of the first video whose tar can be read, None if there is none; and the error before it."""
+def _find_readable_tar(store: ObjectStore, settings: Settings, videos: Sequence[Video]) -> tuple[str | None, str]:
+    """Try the tars of the videos in order, up to the first whose first header can be read.
+
+    Returns:
+        The key of this tar, None if no tar can be read; and the message of the first error, empty if there was none.
+    """
     error = ""
     for video in videos:
         key = settings.source_key.format(video_id=video.video_id)
@@ -114,7 +118,7 @@ def _try_tars(store: ObjectStore, settings: Settings, videos: Sequence[Video]) -
 
 def check_conditional_put(settings: Settings) -> str:
     """Check that the results store accepts an object, refuses to overwrite it, and deletes it. Shards need this."""
-    engine = open_ledger(settings, check_revision=False)
+    engine = open_ledger(settings, check_migration=False)
     store = open_store(settings.results_url, settings, find_store_credentials(settings, engine, "results"))
     key = f"{shard_folder(settings.worker_id)}/vfleet-preflight-{uuid4().hex}"
     try:
@@ -134,7 +138,7 @@ def check_credentials(settings: Settings) -> str | None:
     """Check that the store credentials do not expire soon."""
     if not settings.results_url.startswith("s3://"):
         return None
-    find_credential = find_store_credentials(settings, open_ledger(settings, check_revision=False), "results")
+    find_credential = find_store_credentials(settings, open_ledger(settings, check_migration=False), "results")
     if find_credential is None:
         token = settings.s3_session_token
         if token is None:

@@ -11,7 +11,7 @@ from validation.errors import BadInput
 from validation.fleet.launch_spec import LaunchSpec, read_box_environment
 from validation.fleet.plan import Action, DestroyOrphan, Drain, Rent, Terminate
 from validation.fleet.reconcile import ReconcileContext, explain_empty_search, preview_tick, reconcile
-from validation.gateway.tokens import find_tokens
+from validation.gateway.tokens import find_token_file
 from validation.ledger.fleet import (
     BanKind,
     FleetBudget,
@@ -39,10 +39,11 @@ MAX_TICKS = 60
 
 @dataclass(frozen=True, slots=True)
 class FleetRequest:
-    """The options of `vfleet fleet up`."""
+    """The options of `vfleet fleet up`. For an option that is None or empty, the default of `OfferFilter` applies."""
 
     fleet: str
     machines: int
+    """Number of boxes to order."""
     budget: float
     """The most that the fleet may spend in all, in dollars."""
     max_usd_per_hour: float
@@ -51,7 +52,9 @@ class FleetRequest:
     max_price: float | None = None
     """The most that one box may cost, in dollars per hour."""
     gpu: tuple[str, ...] = ()
+    """Names of the GPUs that boxes may have."""
     cuda: float | None = None
+    """The CUDA version that the driver of a box must support."""
     disk: float | None = None
     """Disk space per box, in GB."""
     inet_down: float | None = None
@@ -82,7 +85,7 @@ def up(request: FleetRequest) -> None:
         raise BadInput("the number of boxes must be at least 0, and every amount of dollars above 0")
     read_box_environment()
     with _open_client() as client:
-        cheapest = _find_cheapest(client, offer_filter)
+        cheapest = _find_cheapest_price(client, offer_filter)
     if request.machines and cheapest > request.max_usd_per_hour:
         raise BadInput(
             f"the fleet's cap of ${request.max_usd_per_hour:.3f} per hour is below the cheapest offer, "
@@ -99,7 +102,7 @@ def up(request: FleetRequest) -> None:
     )
 
 
-def _find_cheapest(client: VastClient, offer_filter: OfferFilter) -> float:
+def _find_cheapest_price(client: VastClient, offer_filter: OfferFilter) -> float:
     """Return the price of the cheapest offer that meets the filter, in dollars per hour.
 
     Raises:
@@ -130,7 +133,7 @@ def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
         return
     clock = clock or WallClock()
     with _open_client() as client:
-        context = ReconcileContext(engine, client, fleet, dict, tokens=find_tokens(load_settings()))
+        context = ReconcileContext(engine, client, fleet, dict, tokens=find_token_file(load_settings()))
         for _ in range(MAX_TICKS):
             report = reconcile(context)
             if report is not None and report.is_empty:
@@ -172,6 +175,13 @@ def price(
     machines: int, *, budget_usd: float | None, max_price: float | None, gpu: tuple[str, ...], json: bool = False
 ) -> None:
     """Print which offers an order of ``machines`` boxes would rent now, and their price; change nothing.
+
+    Args:
+        machines: the number of boxes.
+        budget_usd: a budget in dollars; if given, also print for how many hours it lasts.
+        max_price: the most that one box may cost, in dollars per hour; None for the default.
+        gpu: names of the GPUs that boxes may have; empty for the default.
+        json: whether to print one JSON object instead of a table.
 
     Raises:
         BadInput: no offer meets the bounds; the message says why.

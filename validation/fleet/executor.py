@@ -65,6 +65,7 @@ class TickOutcome:
     notes: list[str] = field(default_factory=list)
 
     def count(self, what: str) -> None:
+        """Add one to the number of actions of the kind ``what``."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
@@ -79,8 +80,11 @@ class PlanExecutor:
     environment: Mapping[str, str]
     """The environment variables of every new box."""
     holder: UUID
+    """The random id under which this tick holds the fleet's lock."""
     issuer: CredentialIssuer | None = None
+    """Issues the store credentials of each box; None if the operator gives keys to boxes."""
     tokens: TokenFile | None = None
+    """The gateway's tokens; None if boxes reach Prefect without the gateway."""
     outcome: TickOutcome = field(default_factory=TickOutcome)
 
     def execute(self, plan: Plan) -> None:
@@ -103,6 +107,7 @@ class PlanExecutor:
                 self._apply(action)
 
     def _apply(self, action: Action) -> None:
+        """Execute one action other than a rental."""
         match action:
             case Adopt(box, instance_id):
                 self._transition("adopted", box, "renting", instance_id=instance_id)
@@ -133,6 +138,7 @@ class PlanExecutor:
         instance_id: int | None = None,
         reason: Reason | None = None,
     ) -> None:
+        """Move a box to the state ``to``, and count the action if the ledger allows the change."""
         if transition_instance(self.engine, box.label, to, instance_id=instance_id, reason=reason):
             self.outcome.count(count_as)
 
@@ -179,6 +185,7 @@ class PlanExecutor:
         return True
 
     def _create(self, slot: int, offer: Offer, label: str, credentials: Mapping[StoreName, StoreCredential]) -> None:
+        """Make the key, token and credentials of a box, rent the offer, and record the vendor's id of the instance."""
         worker_id = f"val-{slot}"
         environment = {**self.environment, "VFLEET_BOX_KEY": issue_box_key(self.engine, worker_id, label=label)}
         if self.tokens:

@@ -23,6 +23,7 @@ ALLOWED = frozenset(
 )  # fmt: skip
 """Variables that a box may get. The host of a rented machine can read all of them."""
 
+# Each of these variables would give all boxes the same credential for Prefect.
 PREFECT_CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS")
 REQUIRED = ("DATABASE_URL", "R2_ENDPOINT_URL", "PREFECT_API_URL")
 DEFAULTS = {
@@ -43,9 +44,11 @@ class LaunchSpec:
     image: str
     offer_filter: OfferFilter = field(default_factory=OfferFilter)
     chunk_videos: int = 50
+    """Number of videos that a box claims as one chunk; used to estimate how many boxes the queue needs."""
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read the output of ``to_json``."""
         return cls(str(stored["image"]), OfferFilter.from_json(stored["bounds"]), int(stored["chunk_videos"]))
 
     def to_json(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from validation.fleet.policy import (
     ControllerPolicy,
     Reason,
     diagnose,
-    has_heartbeat,
     is_correlated_failure,
+    is_ready,
 )
 from validation.fleet.snapshot import BudgetState, FleetSnapshot
 from validation.ledger.fleet import RentedInstance
@@ -56,7 +56,7 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Destroy:
-    """Send the destroy again: the vendor has not confirmed it, or still lists the instance."""
+    """Send the destroy again, because the vendor has not confirmed it, or still lists the instance."""
 
     box: RentedInstance
 
@@ -118,12 +118,15 @@ def make_plan(snapshot: FleetSnapshot) -> Plan:
     hold = _hold_reason(snapshot, diagnoses)
     if hold:
         return Plan(tuple(saving), notes=(hold,))
-    rents = choose_offers(snapshot, _deficit(snapshot, leaving | scaled_down_labels))
+    rents = plan_rentals(snapshot, _count_missing(snapshot, leaving | scaled_down_labels))
     return replace(rents, actions=(*saving, *rents.actions))
 
 
-def choose_offers(snapshot: FleetSnapshot, missing: int) -> Plan:
-    """Return a plan that rents the best offers for the lowest free slots, within caps, bans and boxes per host."""
+def plan_rentals(snapshot: FleetSnapshot, missing: int) -> Plan:
+    """Return a plan that rents up to ``missing`` boxes: the best offers, each for the lowest free slot.
+
+    The plan respects the caps, the bans and the maximum number of boxes per host.
+    """
     policy, budget = snapshot.policy, snapshot.budget
     count = min(missing, policy.max_rents_per_tick)
     if count == 0 or snapshot.offers is None:
@@ -163,6 +166,7 @@ def _eligible_offers(snapshot: FleetSnapshot) -> Iterator[Offer]:
 
 
 def _free_slots(snapshot: FleetSnapshot) -> Iterator[int]:
+    """Yield the numbers of the free slots from 1 on, without an end."""
     taken = {box.slot for box in snapshot.boxes if box.state != "gone"}
     slot = 1
     while True:
@@ -172,6 +176,7 @@ def _free_slots(snapshot: FleetSnapshot) -> Iterator[int]:
 
 
 def _count_boxes_per_host(snapshot: FleetSnapshot) -> Counter[int]:
+    """Return the number of boxes that are not ``gone`` per id of their host."""
     return Counter(box.host_id for box in snapshot.boxes if box.state != "gone")
 
 
@@ -239,22 +244,25 @@ def _choose_step(
 
 
 def _step_rented(box: RentedInstance, diagnosis: Reason | None, snapshot: FleetSnapshot) -> Step | None:
+    """Return the step of a box that is renting, working or draining. ``diagnosis`` is its fault, if any."""
     reason = diagnosis or ("dismissed" if snapshot.desired.abandon else None)
     if reason:
         return Terminate(box, reason)
     if box.state == "renting":
-        return MarkReady(box) if has_heartbeat(box, snapshot.now, snapshot.policy) else None
+        return MarkReady(box) if is_ready(box, snapshot.now, snapshot.policy) else None
     drained = box.open_chunks == 0 or _time_in_state_s(box, snapshot) > snapshot.policy.drain_timeout_s
     return Terminate(box, "drained") if box.state == "draining" and drained else None
 
 
 def _step_requested(box: RentedInstance, instance: Instance | None, policy: ControllerPolicy) -> Step | None:
+    """Return the step of a requested box: adopt its instance, or close it after enough listings without it."""
     if instance is not None:
         return Adopt(box, instance.id)
     return MarkClosed(box, "never_rented") if box.absences >= policy.min_absences_never_rented else None
 
 
 def _step_destroyed(box: RentedInstance, instance: Instance | None, snapshot: FleetSnapshot) -> Step | None:
+    """Return the step of a destroyed box: close it when listings lack it, destroy it again if one still has it."""
     if instance is not None:
         return Destroy(box) if _time_in_state_s(box, snapshot) > snapshot.policy.listing_lag_s else None
     return MarkClosed(box, "drained") if box.absences >= snapshot.policy.min_absences_to_close else None
@@ -267,7 +275,8 @@ def _time_in_state_s(box: RentedInstance, snapshot: FleetSnapshot) -> Seconds:
 def _scale_down(snapshot: FleetSnapshot, leaving: set[str]) -> list[Terminate | Drain]:
     """Return the steps that remove surplus boxes, or boxes that the money cannot pay for.
 
-    Boxes that do not work yet leave first, then the boxes with the fewest segments per dollar.
+    Boxes that do not work yet leave first, then the boxes with the fewest segments per dollar. ``leaving`` has the
+    labels of the boxes that leave for another reason.
     """
     staying = [box for box in snapshot.boxes if box.state in SERVING and box.label not in leaving]
     runway_h, policy = snapshot.budget.runway_h, snapshot.policy
@@ -277,22 +286,26 @@ def _scale_down(snapshot: FleetSnapshot, leaving: set[str]) -> list[Terminate | 
     if runway_h < policy.min_runway_to_run_h:
         return [_drain_or_terminate(box, "budget") for box in staying if box.state != "requested"]
     excess = max(0, len(staying) - snapshot.desired.keep_up_to)
-    worst = sorted((box for box in staying if box.state != "requested"), key=_value)[:excess]
+    worst = sorted((box for box in staying if box.state != "requested"), key=_leaving_order)[:excess]
     return [_drain_or_terminate(box, "surplus") for box in worst]
 
 
 def _drain_or_terminate(box: RentedInstance, reason: Reason) -> Terminate | Drain:
+    """Return a drain for a working box; return a termination for a box that does not work yet."""
     return Drain(box, reason) if box.state == "working" else Terminate(box, reason)
 
 
-def _value(box: RentedInstance) -> tuple[bool, float, int]:
+def _leaving_order(box: RentedInstance) -> tuple[bool, float, int]:
     """Return a sort key: boxes that do not work yet come first, then those with the fewest segments per dollar."""
     segments_per_dollar = box.segments_per_s / box.usd_per_hour if box.usd_per_hour else 0.0
     return box.state == "working", segments_per_dollar, -box.slot
 
 
-def _deficit(snapshot: FleetSnapshot, leaving: set[str]) -> int:
-    """Return how many more boxes may be rented: the wanted number minus the boxes that serve or still occupy a slot."""
+def _count_missing(snapshot: FleetSnapshot, leaving: set[str]) -> int:
+    """Return how many boxes are missing: up to ``rent_up_to`` serving boxes and the ordered number of occupied slots.
+
+    Boxes with a label in ``leaving`` do not serve any more, but occupy their slots until they are destroyed.
+    """
     serving = sum(box.state in SERVING and box.label not in leaving for box in snapshot.boxes)
     occupying = sum(box.state in OCCUPYING for box in snapshot.boxes)
     return max(0, min(snapshot.desired.rent_up_to - serving, snapshot.desired.boxes - occupying))

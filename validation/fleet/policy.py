@@ -1,6 +1,6 @@
 """Rules by which a box leaves the fleet: transitions, reasons, bans, time-outs, limits, and the diagnosis of a box.
 
-The vendor's status is evidence only against a box. The heartbeats and videos of its worker show that a box works.
+The vendor's status can show that a box fails, never that it works. Only heartbeats and videos of its worker show that.
 """
 
 import re
@@ -83,7 +83,7 @@ class ControllerPolicy:
     """A box is slow if its speed is below this share of the median speed of boxes with the same GPU."""
     slow_timeout_s: Seconds = 900.0
     """Time for which a box may be slow before it is replaced."""
-    min_class_size: int = 3
+    min_measured_boxes: int = 3
     """Number of boxes with the same GPU whose speed must be known before one of them can count as slow."""
     drain_timeout_s: Seconds = 900.0
     """Time for which a draining box may finish its chunks before it is destroyed."""
@@ -101,9 +101,10 @@ class ControllerPolicy:
     correlated_failure_hold_s: Seconds = 600.0
     """Time for which nothing is rented after boxes were stopped together."""
     min_image_refusals: int = 3
-    """The image or its registry is at fault if at least so many boxes may not pull the image, and not more boxes could
-    pull it."""
+    """The image or its registry is at fault if at least so many boxes were refused the image, and not more boxes than
+    that pulled it."""
     image_refusal_hold_s: Seconds = 1500.0
+    """Time for which a refused pull counts. Nothing is rented while enough of them count."""
 
     min_runway_to_rent_h: float = 2.0
     """Hours for which the money must pay for the whole fleet with a new box; otherwise no box is rented."""
@@ -155,10 +156,11 @@ def diagnose(
 
 
 def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+    """Return the reason why a renting box will not start or is late; None if it may stay."""
     for pattern, reason in FATAL_MESSAGES:
         if pattern.search(listed.status_msg or ""):
             return reason
-    if gpu_mismatch(box):
+    if has_gpu_mismatch(box):
         return "gpu_mismatch"
     if box.heartbeat_at is not None:  # not marked as working yet: the heartbeats stopped, or a tick is due
         return "heartbeat_timeout" if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s else None
@@ -168,7 +170,8 @@ def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy
 
 
 def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> Reason | None:
-    if gpu_mismatch(box):
+    """Return the reason why a working or draining box must leave; None if it may stay."""
+    if has_gpu_mismatch(box):
         return "gpu_mismatch"
     if _age(box.heartbeat_at, now) > policy.heartbeat_timeout_s:
         return "heartbeat_timeout"
@@ -180,23 +183,23 @@ def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy)
     return None
 
 
-def has_heartbeat(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> bool:
-    """Return whether the worker of a box sends heartbeats and the box has the rented GPU."""
-    return _age(box.heartbeat_at, now) <= policy.heartbeat_timeout_s and not gpu_mismatch(box)
+def is_ready(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> bool:
+    """Return whether a box can be marked as working: its worker sends heartbeats, and it has the rented GPU."""
+    return _age(box.heartbeat_at, now) <= policy.heartbeat_timeout_s and not has_gpu_mismatch(box)
 
 
-def gpu_mismatch(box: RentedInstance) -> bool:
+def has_gpu_mismatch(box: RentedInstance) -> bool:
     """Return whether the driver on the box reports another GPU than the rented one."""
     return box.gpu_seen is not None and box.gpu_name not in box.gpu_seen
 
 
 def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolicy) -> dict[str, float]:
-    """Return the median segments per second of each GPU that at least ``min_class_size`` working boxes have."""
+    """Return the median segments per second of each GPU that at least ``min_measured_boxes`` working boxes have."""
     speeds: dict[str, list[float]] = {}
     for box in boxes:
         if box.state == "working" and box.segments_per_s > 0:
             speeds.setdefault(box.gpu_name, []).append(box.segments_per_s)
-    return {gpu: median(measured) for gpu, measured in speeds.items() if len(measured) >= policy.min_class_size}
+    return {gpu: median(measured) for gpu, measured in speeds.items() if len(measured) >= policy.min_measured_boxes}
 
 
 def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ControllerPolicy) -> bool:

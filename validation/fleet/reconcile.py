@@ -36,7 +36,7 @@ from validation.vast.offer_filter import OfferFilter, explain_no_offers, rank_of
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """The clients and settings of a tick."""
+    """What a tick works with: the ledger, the vendor's client, the fleet's name and the planner's policy."""
 
     engine: Engine
     client: VastClient
@@ -51,16 +51,21 @@ class ReconcileContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TickReport:
     """The observations and actions of one tick."""
 
     wanted: int
+    """Number of boxes to keep: the ordered number, or fewer if less work is left."""
     by_state: Mapping[str, int]
+    """State -> number of boxes after the tick, without boxes that are ``gone``."""
     usd_per_hour: float
     spent_usd: float
     credit_usd: float | None
+    """The account's credit; None if it could not be read."""
     done: Mapping[str, int]
+    """Kind of action -> number of executed actions."""
     notes: tuple[str, ...]
+    """Sentences for the operator: which actions failed, and why fewer boxes were rented."""
     listing_complete: bool
     listed: int
     """Number of instances with this fleet's label in the listing."""
@@ -73,7 +78,7 @@ class Report:
         return self.listing_complete and self.listed == 0 and not self.by_state
 
 
-def reconcile(context: ReconcileContext) -> Report | None:
+def reconcile(context: ReconcileContext) -> TickReport | None:
     """Run one tick and return its report; return None if another reconciler holds the lock.
 
     Raises:
@@ -154,7 +159,7 @@ def _observe(context: ReconcileContext) -> FleetSnapshot:
         [ObservedInstance(i.label, i.id, i.actual_status, i.status_msg, i.dph_total) for i in listing.instances],
         complete=listing.complete,
         slow_share=context.policy.slow_share,
-        min_class_size=context.policy.min_class_size,
+        min_class_size=context.policy.min_measured_boxes,
     )
     if credit_usd is not None:
         record_credit(context.engine, context.fleet, credit_usd)
@@ -201,11 +206,12 @@ def _observe_result(context: ReconcileContext, before: FleetSnapshot, holder: UU
 
 def _report(
     before: FleetSnapshot, after: FleetSnapshot, done: Mapping[str, int], notes: Sequence[str | None]
-) -> Report:
+) -> TickReport:
+    """Make the report of a tick from the snapshots before and after it. Empty and repeated notes are left out."""
     by_state = Counter[State](box.state for box in after.boxes if box.state != "gone")
     is_short = sum(by_state[state] for state in SERVING) < before.desired.rent_up_to and not done.get("rented")
     sentences = tuple(dict.fromkeys(filter(None, notes)))
-    return Report(
+    return TickReport(
         wanted=before.desired.keep_up_to,
         by_state={str(state): count for state, count in by_state.items()},
         usd_per_hour=after.budget.usd_per_hour,
@@ -224,6 +230,7 @@ def _read_snapshot(context: ReconcileContext, listing: Listing, credit_usd: floa
 
 
 def _read_credit(client: VastClient) -> float | None:
+    """Read the account's credit in dollars; None if the vendor does not answer."""
     try:
         return client.read_credit()
     except (Transient, RequestRefused):

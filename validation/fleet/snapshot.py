@@ -26,7 +26,7 @@ class BudgetState:
 
     @property
     def left_usd(self) -> float:
-        """Return the dollars that may still be spent: the smaller of the cap's rest and the account's credit."""
+        """Return the dollars that may still be spent: what is left of the cap, at most the account's credit."""
         left = self.max_usd - self.spent_usd
         return left if self.credit_usd is None else min(left, self.credit_usd)
 
@@ -36,7 +36,13 @@ class BudgetState:
         return max(0.0, self.left_usd) / self.usd_per_hour if self.usd_per_hour > 0 else float("inf")
 
     def rejection_reason(self, usd_per_hour: float, usd_once: float, *, hours: float) -> str | None:
-        """Return why one more box would be too expensive; None if caps and money allow it for ``hours``."""
+        """Return why one more box would be too expensive; None if the caps allow it and the money lasts for ``hours``.
+
+        Args:
+            usd_per_hour: dollars per hour of the box.
+            usd_once: dollars that are due once for the box.
+            hours: hours for which the money must pay for the fleet with this box.
+        """
         rate = self.usd_per_hour + usd_per_hour
         if rate > self.max_usd_per_hour:
             return (
@@ -53,11 +59,13 @@ class DesiredFleet:
     """The operator's order, and the amount of work that is left."""
 
     boxes: int
+    """Number of ordered boxes."""
     chunks_left: int
     """Number of claimable and open chunks. More boxes than chunks would be idle."""
     max_usd_per_box: float
     """The most that one box may cost, in dollars per hour."""
     max_per_host: int = 3
+    """Maximum number of the fleet's boxes on machines of one host."""
     abandon: bool = False
     """Whether all boxes are destroyed without draining."""
 
@@ -77,11 +85,11 @@ class DesiredFleet:
 
     @property
     def rent_up_to(self) -> int:
-        """Return the number of boxes below which boxes are rented.
+        """Return up to how many boxes new boxes are rented: the ordered number, at most half of the chunks left.
 
-        At the end of a queue this number is half of the chunks left: when a new box starts, other boxes have done its
-        chunk. The distance to ``keep_up_to`` is a hysteresis: a queue that grows and shrinks by one chunk does not
-        change the number of boxes.
+        Half, because a new box takes minutes to start: near the end of a queue the other boxes would probably finish
+        the chunks before. Boxes are kept up to ``keep_up_to``, which is at least as large. So a queue that grows and
+        shrinks by one chunk does not change the number of boxes.
         """
         return 0 if self.abandon else min(self.boxes, ceil(self.chunks_left / 2))
 
@@ -119,7 +127,7 @@ class FleetSnapshot:
 def read_snapshot(
     engine: Engine, fleet: str, *, listing: Listing, credit_usd: float | None, policy: ControllerPolicy
 ) -> FleetSnapshot:
-    """Read a snapshot from the ledger. Take the listing first, so that the ledger has a row for every listed label.
+    """Read a snapshot from the ledger. ``listing`` was taken before, so the ledger has a row for each listed label.
 
     Raises:
         FleetUnknown: no fleet of this name was ever ordered.

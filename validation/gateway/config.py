@@ -13,10 +13,11 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "deploy/gateway/nginx.conf"
 _UNQUOTED = re.compile(r"[\w./:\[\]*-]+")
 """A value that nginx reads without quotes and that cannot end a directive."""
 BURST_FACTOR = 5
+"""Number of requests that a box may send at once, as a multiple of its rate per second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class NginxSettings:
     """The settings of nginx: its own address and files, the addresses behind nginx, and the limits per box."""
 
     server_name: str

@@ -185,6 +185,7 @@ def _check_task_run(event: Mapping[str, Any]) -> None:
 
 
 def _related(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the related resources of an event. Raises ValueError if they are not a list of objects."""
     related = event.get("related") or []
     if not isinstance(related, list) or not all(isinstance(resource, dict) for resource in related):
         raise ValueError("an event with a related resource that is not an object")

@@ -87,6 +87,7 @@ class PrefectServer:
         return TaskRun(UUID(run) if run else None)
 
     async def _read(self, path: str) -> dict[str, Any] | None:
+        """Read one object of the API; None for status 404. After status 503 the request is repeated."""
         retrying = AsyncRetrying(
             retry=retry_if_result(_is_busy),
             stop=stop_after_attempt(_MAX_ATTEMPTS),
@@ -143,15 +144,17 @@ class Ownership:
 
     def __init__(self, server: PrefectServer, pool: str) -> None:
         self._server, self._pool = server, pool
-        self._box_of_run = _LruCache[str]()
-        self._flow_run_of_task = _LruCache[UUID]()
+        self._box_of_run = _BoundedCache[str]()
+        self._flow_run_of_task = _BoundedCache[UUID]()
 
     def record_assignment(self, run: UUID, box: str) -> None:
         """Cache that a box took a flow run, after the server accepted the box's proposal."""
         self._box_of_run.put(run, box)
 
     async def owns(self, box: str, run: UUID) -> bool:
-        """Return whether a box took a flow run, and the run is not scheduled again.
+        """Return whether a box took a flow run. A scheduled run, or a run of another pool, belongs to no box.
+
+        The owner of a run is cached, so a run that is scheduled again later still counts as the box's.
 
         Raises:
             httpx.HTTPError: the server does not answer.
@@ -196,8 +199,8 @@ class Ownership:
         return self._flow_run_of_task[task_run] == run
 
 
-class _LruCache(OrderedDict[UUID, _Value], Generic[_Value]):
-    """A cache that keeps the latest ``CACHED_RUNS`` entries."""
+class _BoundedCache(OrderedDict[UUID, _Value], Generic[_Value]):
+    """A mapping that keeps the ``CACHED_RUNS`` entries that were put last."""
 
     def put(self, run: UUID, value: _Value) -> None:
         self[run] = value

@@ -37,6 +37,7 @@ log = logging.getLogger("vfleet.gateway")
 TOKEN_CHECK_INTERVAL_S: Seconds = 5.0
 """Seconds between two checks of a box's token. The event stream of a revoked box may stay open as long."""
 _POLICY_VIOLATION = 1008
+"""The code with which the proxy closes a websocket after a refusal (RFC 6455)."""
 
 _Relay = Callable[[str, WebSocket, ClientConnection], Coroutine[Any, Any, str]]
 """A coroutine function that relays the messages of one stream.
@@ -162,11 +163,13 @@ class AuthorizingProxy:
             pass  # the box's client opens a new stream and repeats unconfirmed events
 
     async def _wait_revoked(self, box: str, token: str | None) -> str:
+        """Wait until the box has another token than ``token``, or none. Returns the reason for closing the stream."""
         while token is not None and self._tokens.read().get(box) == token:  # noqa: ASYNC110 - a file signals no change
             await asyncio.sleep(TOKEN_CHECK_INTERVAL_S)
         return "token revoked"
 
     async def _relay_up(self, box: str, socket: WebSocket, upstream: ClientConnection) -> str:
+        """Relay events from the box to the server until the write budget is spent. Returns the reason for closing."""
         while True:
             message = await socket.receive_text()
             try:
@@ -184,6 +187,7 @@ class AuthorizingProxy:
             log.warning("%s refused: an event %s", box, why)
 
     async def _relay_down(self, box: str, socket: WebSocket, upstream: ClientConnection) -> str:
+        """Relay events from the server to the box, after a check of the box's subscription."""
         subscription = json.loads(await socket.receive_text())
         if not policy.may_subscribe(subscription):
             log.warning("%s refused: a subscription to other events", box)
@@ -192,12 +196,14 @@ class AuthorizingProxy:
         return await _first_to_end(self._relay_own_events(box, socket, upstream), _wait_disconnect(socket))
 
     async def _relay_own_events(self, box: str, socket: WebSocket, upstream: ClientConnection) -> NoReturn:
+        """Send the box each event of the server that is about a flow run of the box."""
         while True:
             message = str(await upstream.recv())
             if await self._is_of_own_run(box, message):
                 await socket.send_text(message)
 
     async def _is_of_own_run(self, box: str, message: str) -> bool:
+        """Return whether a message of the server is an event about a flow run of the box."""
         try:
             run = policy.find_run(json.loads(message)["event"])
         except ValueError:  # the event has several flow runs, or is invalid
@@ -246,10 +252,12 @@ async def _wait_disconnect(socket: WebSocket) -> NoReturn:
 
 
 def _box(request: Request) -> str:
+    """Return the worker id of the box that sent a request."""
     return request.headers["x-vfleet-box"]
 
 
 async def _json(request: Request) -> Any:
+    """Return the JSON value in the body of a request; None if the body is not JSON."""
     try:
         return json.loads(await request.body())
     except (ValueError, RecursionError):
@@ -257,6 +265,7 @@ async def _json(request: Request) -> Any:
 
 
 def _refuse(box: str, what: str) -> Response:
+    """Log what a box was refused, and return the response with status 403."""
     log.warning("%s refused: %s", box, what)
     return JSONResponse({"detail": "not for this box"}, status_code=403)
 

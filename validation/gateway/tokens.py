@@ -117,7 +117,7 @@ class TokenFile:
         return {box: entry.hashed for box, entry in self._read_entries().items()}
 
     def _read_entries(self) -> dict[str, _Entry]:
-        return dict(_parse(self.path.read_text())) if self.path.exists() else {}
+        return dict(_parse_lines(self.path.read_text())) if self.path.exists() else {}
 
     @contextmanager
     def _edit(self) -> Iterator[dict[str, _Entry]]:
@@ -135,7 +135,7 @@ class TokenFile:
 
     def _write_entries(self, path: Path, entries: Mapping[str, _Entry]) -> None:
         with replace_atomically(path, mode=0o600, durable=True) as partial:
-            partial.write_text("".join(_line(box, entry) for box, entry in sorted(entries.items())))
+            partial.write_text("".join(_format_line(box, entry) for box, entry in sorted(entries.items())))
             if self.path.exists():
                 _copy_permissions(partial, self.path.stat())
 
@@ -152,7 +152,7 @@ def _copy_permissions(new: Path, old: os.stat_result) -> None:
     new.chmod(stat.S_IMODE(old.st_mode))
 
 
-def find_tokens(settings: Settings) -> TokenFile | None:
+def find_token_file(settings: Settings) -> TokenFile | None:
     """Return the token file of the settings; None if boxes reach Prefect without the gateway."""
     return TokenFile(settings.gateway_tokens) if settings.gateway_tokens else None
 
@@ -166,15 +166,18 @@ def headers_for(box: str, token: str) -> str:
 
 
 def _hash(token: str, salt: bytes) -> str:
+    """Return the salted SHA-1 hash of a token in nginx's format ``{SSHA}...``."""
     digest = hashlib.sha1(token.encode() + salt).digest()  # noqa: S324 - of 256 random bits; nginx has no better fast one
     return "{SSHA}" + base64.b64encode(digest + salt).decode()
 
 
-def _line(box: str, entry: _Entry) -> str:
+def _format_line(box: str, entry: _Entry) -> str:
+    """Return the line of a box in the token file."""
     return ":".join([box, entry.hashed, *filter(None, [entry.label])]) + "\n"
 
 
-def _parse(content: str) -> Iterator[tuple[str, _Entry]]:
+def _parse_lines(content: str) -> Iterator[tuple[str, _Entry]]:
+    """Yield the worker id and the entry of each line of a token file. Comments are skipped."""
     for line in content.splitlines():
         box, colon, rest = line.partition(":")
         if colon and not line.startswith("#"):

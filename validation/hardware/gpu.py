@@ -1,4 +1,4 @@
-"""Query the GPUs and the driver of this machine, allocate page-locked memory, and classify the errors of GPU libraries.
+"""Query the GPUs and the driver of this machine, allocate page-locked memory, and convert the errors of GPU libraries.
 
 Errors are classified by their remedy: a smaller batch, or a new process. This module does not import torch or ONNX
 Runtime, so processes without models and suites without torch can use it.
@@ -45,8 +45,8 @@ _GPU_FAILED = re.compile(
 )
 
 
-def classify_gpu_errors(work: Callable[[], T]) -> T:
-    """Call ``work`` and return its result; replace an error of a GPU library by one of the two errors of this module.
+def convert_gpu_errors(work: Callable[[], T]) -> T:
+    """Call ``work`` and return its result; replace an error of a GPU library by ``GpuOutOfMemory`` or ``GpuLost``.
 
     When GPU memory runs out, the memory of ``work`` and torch's cache are freed before the new error is raised. Other
     libraries cannot use memory that torch caches. The old error is dropped first, because its traceback keeps the
@@ -64,11 +64,12 @@ def classify_gpu_errors(work: Callable[[], T]) -> T:
         if found is None:
             raise
     if isinstance(found, GpuOutOfMemory):
-        _free_cache()
+        _free_torch_cache()
     raise found
 
 
 def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
+    """Return ``GpuOutOfMemory`` or ``GpuLost`` for an error of a GPU library; None for any other error."""
     if isinstance(error, GpuOutOfMemory):
         return GpuOutOfMemory(str(error))
     names, message = {kind.__name__ for kind in type(error).__mro__}, str(error)
@@ -82,7 +83,8 @@ def _classify(error: Exception) -> GpuOutOfMemory | GpuLost | None:
     return None
 
 
-def _free_cache() -> None:
+def _free_torch_cache() -> None:
+    """Return the GPU memory that torch caches to the driver, if torch is in use."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -138,7 +140,7 @@ def supports_cuda(driver: str, cuda: int) -> bool:
     The result is True for a CUDA version that ``MIN_DRIVERS`` does not list.
     """
     minimum = MIN_DRIVERS.get(cuda)
-    return minimum is None or _version(driver) >= _version(minimum)
+    return minimum is None or _parse_driver_version(driver) >= _parse_driver_version(minimum)
 
 
 def check_cuda_support(driver: str, needs: int) -> None:
@@ -152,7 +154,7 @@ def check_cuda_support(driver: str, needs: int) -> None:
 
 
 @cache
-def built_for_cuda() -> int | None:
+def find_built_cuda_major() -> int | None:
     """Find the major CUDA version that torch or ONNX Runtime was built for, without importing either.
 
     Returns:
@@ -165,14 +167,14 @@ def built_for_cuda() -> int | None:
     return max((major for major in found if major), default=None)
 
 
-def pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np.float32]:
+def allocate_pinned_memory(shape: tuple[int, int], dtype: type[np.float32]) -> NDArray[np.float32]:
     """Allocate an uninitialised array, in page-locked memory if torch is loaded and finds a GPU.
 
     A GPU copies from page-locked memory without help of the CPU. Locking pages is slow, but torch caches freed
     page-locked memory, so only the first few batches are slower.
 
     Returns:
-        A float32 array of this shape; in ordinary memory of ``dtype`` without torch or without a GPU.
+        A float32 array of this shape. Without torch or a GPU, an array of ``dtype`` in ordinary memory.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
@@ -197,11 +199,13 @@ def _query_nvml(query: Callable[[ModuleType], T]) -> T | None:
         pynvml.nvmlShutdown()
 
 
-def _version(driver: str) -> tuple[int, ...]:
+def _parse_driver_version(driver: str) -> tuple[int, ...]:
+    """Return the first two numbers of a driver version, such as (535, 183)."""
     return tuple(int(part) for part in re.findall(r"\d+", driver)[:2])
 
 
 def _read_cuda_major(package: str, file: str, name: str) -> int | None:
+    """Read a version from the variable ``name`` in a file of a package; return its major number, or None."""
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0], file) if spec and spec.submodule_search_locations else None
     value = run_path(str(path)).get(name) if path and path.exists() else None

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode, exit_code_of
-from validation.hardware.gpu import classify_gpu_errors
+from validation.hardware.gpu import convert_gpu_errors
 from validation.inference.executor import BatchExecutor, warm_up
 from validation.inference.protocol import SuiteInfo, find_socket
 from validation.inference.scheduler import CrashLog, RequestScheduler
@@ -32,7 +32,7 @@ def main() -> int:
     configure_logging("%(asctime)s %(name)s: %(message)s")
     try:
         settings = load_settings()
-        suite = classify_gpu_errors(lambda: load_suite(settings.suite))
+        suite = convert_gpu_errors(lambda: load_suite(settings.suite))
         warm_up(suite)
         check_speech(suite)
         suite.reset_stats()
@@ -60,6 +60,7 @@ def serve(suite: Suite, path: Path, ready_pipe: TextIO) -> None:
 
 
 def describe_suite(suite: Suite) -> SuiteInfo:
+    """Return the properties of a suite that clients need."""
     return SuiteInfo(
         name=suite.name,
         roles=suite.roles,
@@ -78,15 +79,16 @@ def _keep_stdout() -> TextIO:
 
 
 def _notify(ready_pipe: TextIO, message: dict[str, Any]) -> None:
+    """Write a message to the process that started this server, as one line of JSON."""
     ready_pipe.write(json.dumps(message) + "\n")
     ready_pipe.flush()
 
 
-def end(code: int) -> NoReturn:
+def exit_at_once(code: int) -> NoReturn:
     """Exit at once, without joining the executor threads: a batch may be running, and no client waits for it."""
     logging.shutdown()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    end(main())
+    exit_at_once(main())

@@ -23,6 +23,7 @@ class Request:
     client: Hashable
     utterance: Utterance
     arrived_s: Seconds
+    """Time of arrival, by the monotonic clock."""
     crash_count: int = 0
     """Crashes of the server while this segment was in its batch. After the first crash the segment is scored alone."""
 
@@ -58,6 +59,7 @@ class FairBatchQueue:
         self.audio_s: Seconds = 0.0
         """Audio of the pending requests, in seconds."""
         self._cost_s: Seconds = 0.0
+        """The sum of ``padded_cost_s`` over the pending requests."""
 
     def __len__(self) -> int:
         return len(self._longest_first)
@@ -67,13 +69,14 @@ class FairBatchQueue:
         return min((request.arrived_s for request in self._longest_first), default=None)
 
     def add(self, request: Request) -> None:
+        """Add a request to the pending requests of its client."""
         client = self._clients.setdefault(request.client, _ClientQueue())
         if not client.pending:
             least_s = min((other.virtual_time_s for other in self._active_clients()), default=0.0)
             client.virtual_time_s = max(client.virtual_time_s, least_s)
         client.pending.add(request)
         insort(self._longest_first, request, key=_sort_key)
-        self._count(request, 1)
+        self._adjust_totals(request, 1)
 
     def remove_client(self, client: Hashable) -> list[Request]:
         """Remove a client; return its pending requests."""
@@ -110,30 +113,35 @@ class FairBatchQueue:
         return batch
 
     def _active_clients(self) -> Iterator[_ClientQueue]:
+        """Iterate over the clients with pending requests."""
         return (client for client in self._clients.values() if client.pending)
 
     def _pick_head(self) -> Request:
+        """Choose the request that starts the next batch."""
         client = min(self._active_clients(), key=lambda client: client.virtual_time_s)
         if not client.current_round:
             client.current_round |= client.pending
         return min(client.current_round, key=lambda request: (_sort_key(request), request.arrived_s))
 
     def _fill_batch(self, head: Request, budget_s: Seconds) -> list[Request]:
+        """Return the batch that ``head`` starts: requests that are not longer, those of the same client first."""
         start = bisect_left(self._longest_first, _sort_key(head), key=_sort_key)
         size = max_batch_size(head.utterance.duration_s, budget_s, min_padded_s=self._min_padded_s)
         others = [r for r in self._longest_first[start:] if r is not head and not r.crash_count]
         own_first = sorted(others, key=lambda request: request.client != head.client)
         return [head, *sorted(own_first[: size - 1], key=_sort_key)]
 
-    def _count(self, request: Request, sign: int) -> None:
+    def _adjust_totals(self, request: Request, sign: int) -> None:
+        """Add a request to the totals if ``sign`` is 1; subtract it if ``sign`` is -1."""
         self.audio_s += sign * request.utterance.duration_s
         self._cost_s += sign * padded_cost_s(max(request.utterance.duration_s, self._min_padded_s))
 
     def _remove(self, requests: list[Request]) -> None:
+        """Remove pending requests, which are all in the queue."""
         removed = set(requests)
         self._longest_first = [request for request in self._longest_first if request not in removed]
         for request in requests:
-            self._count(request, -1)
+            self._adjust_totals(request, -1)
             client = self._clients[request.client]
             client.pending.discard(request)
             client.current_round.discard(request)
@@ -146,7 +154,7 @@ def _sort_key(request: Request) -> Seconds:
     return -request.utterance.duration_s
 
 
-def admits(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
+def may_admit(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
     """Return whether the server accepts one more request of a client (back-pressure).
 
     One client may have up to ``max_inflight_s`` of unanswered audio, all clients together twice as much. When the total

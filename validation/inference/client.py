@@ -68,17 +68,18 @@ class InferenceClient:
         requests = [PendingRequest(f"{prefix}-{number}", utterance) for number, utterance in enumerate(utterances)]
         for request in requests:
             if request.samples > self._arena.capacity:
-                request.answer, request.is_done = self._too_long(request.utterance), True
+                request.answers, request.is_done = self._too_long_answers(request.utterance), True
         self._sender.submit([request for request in requests if not request.is_done])
         return InferenceJob(self._sender, requests)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Score utterances with every model; return their answers by model name, in the same order."""
+        """Score utterances with every model; return one mapping from model name to answer per utterance, in order."""
         job = self.begin(utterances)
         job.wait()
         return [dict(answer) for answer in job.answers() if answer is not None]
 
     def close(self) -> None:
+        """Close the connection and free the arena. Then no job of this client may be waited for."""
         self._closed.set()
         self._sender.close()
         self._arena.close()
@@ -91,11 +92,13 @@ class InferenceClient:
     ) -> None:
         self.close()
 
-    def _too_long(self, utterance: Utterance) -> dict[str, Answer]:
+    def _too_long_answers(self, utterance: Utterance) -> dict[str, Answer]:
+        """Make the answers to an utterance that does not fit the arena: ``Unscored`` for every model."""
         fault = Fault("too_long", f"{utterance.duration_s:.0f} s of audio are more than the inference server accepts")
         return dict.fromkeys(self.columns, Unscored(fault))
 
     def _reconnect(self) -> ServerConnection:
+        """Connect to the next server; raise ``ServerRejectedClient`` if it has other models."""
         connection, suite = self._connect()
         if (suite.name, suite.revisions) != (self.name, self.revisions):
             connection.close()
@@ -105,6 +108,7 @@ class InferenceClient:
         return connection
 
     def _connect(self) -> tuple[ServerConnection, SuiteInfo]:
+        """Connect to a server; try again for ``reconnect_timeout_s`` while no server can be reached."""
         retrying = Retrying(
             retry=retry_if_exception_type(OSError),
             stop=stop_any(stop_after_delay(self._reconnect_timeout_s), stop_when_event_set(self._closed)),
@@ -137,7 +141,8 @@ class InferenceJob:
         return has_ended
 
     def answers(self) -> list[Mapping[str, Answer] | None]:
-        return [request.answer for request in self._requests]
+        """Return, for each utterance in order, its answers by model name; None without answers yet."""
+        return [request.answers for request in self._requests]
 
     def cancel(self) -> None:
         """Cancel the requests that have no answer yet."""

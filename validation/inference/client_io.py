@@ -73,6 +73,7 @@ class ServerConnection:
         return suite
 
     def send_frame(self, frame: Frame) -> None:
+        """Send a frame completely. The socket blocks until ``handshake`` is over."""
         with self._explain_disconnect():
             self._socket.sendall(pack_frame(frame))
 
@@ -147,7 +148,8 @@ class PendingRequest:
 
     id: str
     utterance: Utterance
-    answer: Mapping[str, Answer] | None = None
+    answers: Mapping[str, Answer] | None = None
+    """The answer of each model, by model name; None without answers yet."""
     error: Exception | None = None
     """The error because of which the request gets no answer; None without an error."""
     is_done: bool = False
@@ -157,15 +159,17 @@ class PendingRequest:
 
     @property
     def samples(self) -> int:
+        """The number of samples of the audio."""
         return len(self.utterance.audio)
 
     def encode(self) -> bytes:
+        """Encode the request as a frame. Its audio must be in the arena."""
         u = self.utterance
         return pack_frame({"request": [self.id, self.offset, self.samples, u.text, u.language, u.requested_models]})
 
 
 class RequestSender:
-    """Sends requests to the server and receives the answers, in a thread of its own. Thread-safe.
+    """A thread that sends requests to the server and receives the answers. Every method is thread-safe.
 
     A request waits in the sender until the arena has room for its audio. The room is free again when the request is
     answered. So a client may submit far more audio than fits the arena. When the server dies, the sender waits for the
@@ -186,6 +190,7 @@ class RequestSender:
         self._sent: dict[str, PendingRequest] = {}
         """Requests whose audio lies in the arena."""
         self._unsent = bytearray()
+        """Bytes of frames that the socket has not accepted yet."""
         self._changed = threading.Condition()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closed = False
@@ -212,13 +217,14 @@ class RequestSender:
             for request in cancelled:
                 request.is_done = True
             self._waiting = deque(request for request in self._waiting if not request.is_done)
-            sent = [request.id for request in cancelled if self._release(request.id) is not None]
+            sent = [request.id for request in cancelled if self._forget_request(request.id) is not None]
             if sent:
                 self._unsent += pack_frame({"cancel": sent})
             self._changed.notify_all()
         self._wake()
 
     def close(self) -> None:
+        """End the thread and close the connection. Requests without an answer stay without one."""
         self._closed = True
         self._wake()
         self._thread.join()
@@ -227,6 +233,7 @@ class RequestSender:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Handle events until ``close``. Errors of the socket end the connection, other errors all requests."""
         while not self._closed:
             try:
                 self._step()
@@ -255,6 +262,7 @@ class RequestSender:
         self._fill_arena()
 
     def _exchange(self, connection: ServerConnection, events: int) -> None:
+        """Send and receive what the socket allows now, and record the answers that have arrived."""
         if events & select.POLLOUT:
             with self._changed:
                 del self._unsent[: connection.send(self._unsent)]
@@ -266,10 +274,11 @@ class RequestSender:
                 self._changed.notify_all()
 
     def _on_response(self, frame: Frame) -> None:
+        """Record an answer, and free the arena of its audio."""
         request_id, encoded = frame["answer"]
-        request = self._release(request_id)
+        request = self._forget_request(request_id)
         if request is not None:  # None: it was cancelled in the meantime
-            request.answer, request.is_done = decode_answers(encoded), True
+            request.answers, request.is_done = decode_answers(encoded), True
 
     def _fill_arena(self) -> None:
         """Write the audio of waiting requests into the arena while it has room, and queue the requests for sending."""
@@ -281,13 +290,15 @@ class RequestSender:
                 self._sent[request.id] = request
                 self._unsent += request.encode()
 
-    def _release(self, request_id: str) -> PendingRequest | None:
+    def _forget_request(self, request_id: str) -> PendingRequest | None:
+        """Free the arena of a sent request and return the request; None if no such request is sent."""
         request = self._sent.pop(request_id, None)
         if request is not None:
             self._free_list.free(request.offset, request.samples)
         return request
 
     def _disconnect(self) -> None:
+        """Close the connection and drop unsent bytes. The sent requests stay, to be sent again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -295,15 +306,16 @@ class RequestSender:
             self._unsent.clear()
 
     def _fail_all(self, error: Exception) -> None:
-        """End all requests with an error."""
+        """Make an error the result of all requests, waiting and sent."""
         self._disconnect()
         with self._changed:
             for request in [*self._waiting, *self._sent.values()]:
                 request.error, request.is_done = error, True
             self._waiting.clear()
             for request_id in list(self._sent):
-                self._release(request_id)
+                self._forget_request(request_id)
             self._changed.notify_all()
 
     def _wake(self) -> None:
+        """Wake the thread, so that it handles new requests or the end."""
         os.eventfd_write(self._wakeup, 1)

@@ -16,13 +16,13 @@ from typing import Literal, NoReturn, TypeAlias
 
 from validation.domain import Answer, Seconds, Unscored
 from validation.exit_codes import ExitCode
-from validation.hardware.gpu import pinned_memory
+from validation.hardware.gpu import allocate_pinned_memory
 from validation.inference.batch_queue import Request
 from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.models.base import Batch
 from validation.models.batching import max_batch_size, pad_batch, padded_cost_s, take_rows
 from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
-from validation.models.suite import LaunchedBatch, Suite, find_fault
+from validation.models.suite import LaunchedBatch, Suite, find_audio_fault
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +58,20 @@ def _warm_up_length(suite: Suite, duration_s: Seconds, most: int | None = None) 
     started_s = time.monotonic()
     fitting = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
     count = fitting if most is None else min(most, fitting)
-    batch = make_probe_batch(suite.columns, count, duration_s, allocate=pinned_memory)
+    batch = make_probe_batch(suite.columns, count, duration_s, allocate=allocate_pinned_memory)
     for model, fault in find_faults(suite.score_batch(batch)):
         raise SelfTestFailed(model, fault, "before any work")
     log.info("a batch of %d segments of %.0f s took %.1f s", count, duration_s, time.monotonic() - started_s)
 
 
-def models_failing_all(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
+def find_failing_models(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
     """Return the models that failed on every segment of a batch that requested them."""
     requested = {model for own in answers for model in own}
     return [model for model in requested if all(_has_failed(own[model]) for own in answers if model in own)]
 
 
 def _has_failed(answer: Answer) -> bool:
+    """Return whether the model failed on the segment. Other faults are no failures of the model."""
     return isinstance(answer, Unscored) and answer.fault.kind == "model_failed"
 
 
@@ -154,13 +155,13 @@ class ExecutorStats:
 
 
 class BatchExecutor:
-    """Scores the batches of the scheduler as long as the process lives.
+    """An executor of the scheduler's batches. One thread prepares the next batch while another runs the models.
 
     All threads release a batch before they wait for the next, because a batch keeps the arenas of its clients mapped.
 
-    The server process ends on an error that means the loss of the GPU. It also ends when a model fails on every segment
-    of a batch and then fails the self-test. In both cases the batch is not answered; the next server process, or
-    another box, scores the batch again.
+    The server process ends on any error of a thread, such as the loss of the GPU. It also ends when a model fails on
+    every segment of a batch and then fails the self-test. Then the batch in work is not answered, and the clients
+    send its segments to the next server process.
     """
 
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
@@ -177,12 +178,13 @@ class BatchExecutor:
             threading.Thread(target=_repeat, args=(step,), name=step.__name__.strip("_"), daemon=True).start()
 
     def _prepare(self) -> None:
+        """Take a batch from the scheduler, pad it and check its audio. Segments with a fault are answered here."""
         self._free_slots.acquire()
         requests = self._scheduler.next_batch()
         self.stats.taken()
-        batch = pad_batch([request.utterance for request in requests], allocate=pinned_memory)
+        batch = pad_batch([request.utterance for request in requests], allocate=allocate_pinned_memory)
         # The padded copy is checked, because a client may still write to its arena after the check.
-        faults = [find_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
+        faults = [find_audio_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
         for request, fault in zip(requests, faults, strict=True):
             if fault:
                 self._scheduler.fail(request, fault)
@@ -211,7 +213,7 @@ class BatchExecutor:
         if self._overlaps:
             self.stats.computed()
         answers = self._suite.answer(launched)
-        if failing := models_failing_all(answers):
+        if failing := find_failing_models(answers):
             run_self_test(self._suite, failing)
         if not self._overlaps:
             self.stats.computed()

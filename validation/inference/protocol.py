@@ -67,12 +67,13 @@ def pack_frame(frame: Frame) -> bytes:
 
 
 class FrameDecoder:
-    """Splits a byte stream into frames."""
+    """A decoder that splits a byte stream into frames."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def feed(self, received: bytes) -> None:
+        """Append received bytes to the stream."""
         self._bytes += received
 
     def pop(self) -> Frame | None:
@@ -95,6 +96,7 @@ class FrameDecoder:
 
 
 def _parse(body: bytes) -> Frame:
+    """Parse the body of a frame; raise ``BadFrame`` if it is no JSON object."""
     try:
         frame = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -105,10 +107,12 @@ def _parse(body: bytes) -> Frame:
 
 
 def encode_answers(answers: Answers) -> dict[str, Any]:
+    """Convert the answers for one segment to JSON types."""
     return {model: _encode_answer(answer) for model, answer in answers.items()}
 
 
 def decode_answers(encoded: Mapping[str, Any]) -> dict[str, Answer]:
+    """Convert the result of ``encode_answers`` back to answers."""
     return {model: _decode_answer(answer) for model, answer in encoded.items()}
 
 
@@ -150,12 +154,15 @@ class SuiteInfo:
     revisions: Mapping[str, str]
     columns: Mapping[str, Sequence[Column]]
     budget_s: Seconds
+    """The batch budget in padded seconds, when the server became ready."""
 
     def encode(self) -> dict[str, Any]:
+        """Convert the properties to JSON types."""
         return asdict(self)
 
     @classmethod
     def decode(cls, encoded: Mapping[str, Any]) -> Self:
+        """Convert the result of ``encode`` back."""
         roles: dict[str, Any] = {
             role: tuple(models) if isinstance(models, list) else models for role, models in encoded["roles"].items()
         }
@@ -178,11 +185,11 @@ def find_socket(worker_id: str) -> Path:
     """Return the path in ``INFERENCE_SOCKET_VARIABLE``; without it, the socket of the worker's latest session."""
     if path := os.environ.get(INFERENCE_SOCKET_VARIABLE):
         return Path(path)
-    sockets = [folder / "socket" for folder in list_server_dirs(worker_id).values()]
+    sockets = [folder / "socket" for folder in list_session_dirs(worker_id).values()]
     return max(sockets, key=_socket_mtime, default=socket_path(worker_id))
 
 
-def list_server_dirs(worker_id: str) -> dict[int, Path]:
+def list_session_dirs(worker_id: str) -> dict[int, Path]:
     """Return the socket directories of all sessions of a worker, ended ones included, by the pid of each session."""
     prefix = _dir_prefix(worker_id)
     folders = Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*")
@@ -194,6 +201,7 @@ def _dir_prefix(worker_id: str) -> str:
 
 
 def _socket_mtime(socket: Path) -> float:
+    """Return the time at which a socket was created, in seconds since 1970; 0 if it does not exist."""
     try:
         return socket.stat().st_mtime
     except FileNotFoundError:

@@ -15,19 +15,19 @@ from pathlib import Path
 
 from validation.domain import Fault, Seconds, Unscored, Utterance
 from validation.files import write_atomically
-from validation.inference.batch_queue import FairBatchQueue, Request, admits
+from validation.inference.batch_queue import FairBatchQueue, Request, may_admit
 from validation.inference.protocol import Answers, BadFrame
 from validation.models.suite import Suite
 
 log = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
-"""Number of crashes after which a segment is not scored any more. After the first crash the segment is scored alone. A
-later crash has another cause only if something else killed the server at that moment, which is unlikely twice."""
+"""Number of crashes after which a segment is not scored any more. After the first crash the segment is scored alone, so
+the segment itself probably causes the later crashes."""
 
 
 class CrashLog:
-    """Counts, per request id, the crashes of the server while that request was being scored.
+    """A file that counts, per request id, the crashes of the server while that request was being scored.
 
     The ids are written to a file before each batch; the file outlives the process. At the next start, the ids in the
     file are those that were being scored at the crash, in up to two batches. The executor's threads and the thread that
@@ -38,12 +38,13 @@ class CrashLog:
         self._path, self._lock = path, threading.Lock()
         self._closed = False
         self._running: dict[str, None] = {}
-        self._crashes, crashed = _read(path)
+        self._crashes, crashed = _read_crash_log(path)
         for request_id in crashed:
             self._crashes[request_id] = self._crashes.get(request_id, 0) + 1
         self._write()
 
     def crash_count(self, request_id: str) -> int:
+        """Return how often the server crashed while this request was being scored."""
         return self._crashes.get(request_id, 0)
 
     def mark_started(self, request_ids: Sequence[str]) -> None:
@@ -76,14 +77,15 @@ class CrashLog:
             log.warning("cannot record in %s which segments are being scored: %s", self._path, error)
 
 
-def quarantine_fault(crash_count: int) -> Fault | None:
+def crash_fault(crash_count: int) -> Fault | None:
     """Return the fault of a segment that crashed the server too often; None if the segment may be scored."""
     if crash_count < MAX_CRASHES:
         return None
     return Fault("model_crashed", f"the inference server died {crash_count} times while it scored this segment")
 
 
-def _read(path: Path) -> tuple[dict[str, int], list[str]]:
+def _read_crash_log(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Return the crash counts by request id, and the ids that were being scored; both are empty without a file."""
     try:
         recorded = json.loads(path.read_text())
         return dict(recorded["crashes"]), list(recorded["running"])
@@ -96,8 +98,8 @@ MAX_BATCH_WAIT_S: Seconds = 0.05
 full. The requests of one group of videos arrive within a shorter time."""
 MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
 """Limit of one client's unanswered audio, in full batches. With 32 batches, enough segments of similar length are
-pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the size of the
-client's arena is the lower limit."""
+pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the client's arena
+holds less than this limit."""
 RESPONSE_CACHE_SIZE = 4096
 """Number of answers that are kept for clients that lost their connection and send their requests again."""
 
@@ -109,16 +111,16 @@ class QueueStats:
     segments: int
     audio_s: Seconds
     oldest_s: Seconds
-    """Age of the oldest pending request."""
+    """Age of the oldest pending request; 0 if no request is pending."""
 
 
 class RequestScheduler:
-    """Passes requests and answers between the thread that serves clients and the threads that run models.
+    """A scheduler between the thread that serves clients and the threads of the executor.
 
     Args:
         suite: gives the batch budget, and the models that the answer to a failed request lists.
         crash_count: returns how often the server crashed while it scored the request with an id.
-        on_completed: called, by any thread, when ``drain_completed`` has a new answer.
+        on_completed: called, by any thread, when ``pop_completed`` has a new answer.
     """
 
     def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_completed: Callable[[], None]) -> None:
@@ -127,15 +129,18 @@ class RequestScheduler:
         self._requests: dict[str, Request] = {}
         """Pending and running requests by id."""
         self._running = 0
+        """Number of requests whose batch was taken and is not answered yet."""
         self._inflight_s: dict[Hashable, Seconds] = {}
         """Unanswered audio per connected client."""
         self._completed: list[tuple[Hashable, str, Answers]] = []
+        """Answers that ``pop_completed`` has not returned yet."""
         self._response_cache: OrderedDict[str, Answers] = OrderedDict()
         self._changed = threading.Condition()
 
     # --- called by the server -----------------------------------------------------------------------------------------
 
     def add_client(self, client: Hashable) -> None:
+        """Add a connected client, which has no requests yet."""
         with self._changed:
             self._inflight_s[client] = 0.0
 
@@ -144,7 +149,7 @@ class RequestScheduler:
         with self._changed:
             own_s, all_s = self._inflight_s[client], self._inflight_s.values()
             max_inflight_s = MAX_INFLIGHT_BATCHES_PER_CLIENT * self._suite.budget.seconds
-            return admits(own_s, sum(all_s), len(all_s), max_inflight_s=max_inflight_s)
+            return may_admit(own_s, sum(all_s), len(all_s), max_inflight_s=max_inflight_s)
 
     def submit(self, client: Hashable, request_id: str, utterance: Utterance) -> None:
         """Enqueue a segment. A request that was sent before over a broken connection is not scored a second time.
@@ -156,7 +161,7 @@ class RequestScheduler:
         with self._changed:
             if (cached := self._response_cache.get(request_id)) is not None:
                 self._enqueue_response(client, request_id, cached)
-            elif (fault := quarantine_fault(crash_count)) is not None:
+            elif (fault := crash_fault(crash_count)) is not None:
                 self._enqueue_response(client, request_id, self._all_unscored(fault))
             elif (running := self._requests.get(request_id)) is not None:
                 if running.client in self._inflight_s:
@@ -185,7 +190,7 @@ class RequestScheduler:
                 del self._requests[request.id]
             self._inflight_s.pop(client, None)
 
-    def drain_completed(self) -> list[tuple[Hashable, str, Answers]]:
+    def pop_completed(self) -> list[tuple[Hashable, str, Answers]]:
         """Remove and return the completed answers, each with its client and request id."""
         with self._changed:
             completed, self._completed = self._completed, []
@@ -223,6 +228,7 @@ class RequestScheduler:
         self.complete([request], [self._all_unscored(fault)])
 
     def stats(self) -> QueueStats:
+        """Return the number, the audio and the greatest age of the pending requests."""
         with self._changed:
             oldest_s = self._queue.oldest_arrival_s()
             age_s = 0.0 if oldest_s is None else time.monotonic() - oldest_s
@@ -231,6 +237,7 @@ class RequestScheduler:
     # --- internal, under the lock -------------------------------------------------------------------------------------
 
     def _has_batch(self) -> bool:
+        """Return whether ``next_batch`` may hand out a batch now."""
         oldest_s = self._queue.oldest_arrival_s()
         if oldest_s is None:
             return False
@@ -238,16 +245,20 @@ class RequestScheduler:
         return has_waited or self._queue.has_full_batch(self._suite.budget.seconds)
 
     def _all_unscored(self, fault: Fault) -> Answers:
+        """Make an answer with this fault for every model."""
         return dict.fromkeys(self._suite.columns, Unscored(fault))
 
     def _adjust_inflight(self, client: Hashable, audio_s: Seconds) -> None:
+        """Add seconds, which may be negative, to the unanswered audio of a client."""
         self._inflight_s[client] += audio_s
 
     def _cache_response(self, request_id: str, answers: Answers) -> None:
+        """Keep answers for a client that sends its request again."""
         self._response_cache[request_id] = answers
         while len(self._response_cache) > RESPONSE_CACHE_SIZE:
             self._response_cache.popitem(last=False)
 
     def _enqueue_response(self, client: Hashable, request_id: str, answers: Answers) -> None:
+        """Add answers to those that ``pop_completed`` returns."""
         self._completed.append((client, request_id, answers))
         self._on_completed()

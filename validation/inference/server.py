@@ -40,7 +40,7 @@ requests of this client."""
 
 
 class ClientConnection:
-    """The connection of one client: reads requests, and buffers answers until the socket accepts them. Never blocks."""
+    """The connection of one client. It buffers answers until the socket accepts them. No method blocks."""
 
     def __init__(
         self, sock: socket.socket, scheduler: RequestScheduler, suite: SuiteInfo, status: InferenceStatus
@@ -56,6 +56,7 @@ class ClientConnection:
 
     @property
     def wants_to_send(self) -> bool:
+        """Whether the buffer holds bytes for the client."""
         return bool(self._unsent)
 
     @property
@@ -89,6 +90,7 @@ class ClientConnection:
             self.reject(str(error))
 
     def answer(self, request_id: str, answers: Answers) -> None:
+        """Queue the answers to a request for sending."""
         self._queue_frame({"answer": [request_id, encode_answers(answers)]})
 
     def reject(self, reason: str) -> None:
@@ -107,6 +109,7 @@ class ClientConnection:
                 del self._unsent[: self.sock.send(self._unsent)]
 
     def close(self) -> None:
+        """Remove the client from the scheduler, and close its socket and descriptors."""
         self._scheduler.remove_client(self)
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -116,6 +119,7 @@ class ClientConnection:
         self._unsent += pack_frame(frame)
 
     def _handle_frame(self, frame: Frame) -> None:
+        """Handle one frame; raise ``BadFrame`` or ``InvalidSharedMemory`` if it violates the protocol."""
         match frame:
             case {"request": [str(request_id), int(offset), int(samples), str(text), str() | None as language, models]}:
                 if not self._has_joined:
@@ -133,6 +137,7 @@ class ClientConnection:
                 raise BadFrame(f"not a frame of this protocol: {str(frame)[:80]}")
 
     def _handle_hello(self, version: int) -> None:
+        """Map the arena of the client and welcome the client; raise as ``_handle_frame``."""
         if version != VERSION:
             raise BadFrame(f"the client speaks version {version} of the protocol, the server version {VERSION}")
         if self._has_joined or not self._descriptors:
@@ -145,13 +150,13 @@ class ClientConnection:
 
 
 class Server:
-    """Serves clients until stopped.
+    """The event loop that serves all clients.
 
     Args:
-        listener: from ``listen_unix``.
-        scheduler: takes the requests and returns the answers.
-        suite: sent to each client in the welcome frame.
-        status: sent to a client on request; the server updates the number of clients in it.
+        listener: the result of ``listen_unix``.
+        scheduler: the scheduler that takes the requests and returns the answers.
+        suite: the suite that the welcome frame describes to each client.
+        status: the counters that a client may request. The server updates the number of clients in them.
         wakeup: an eventfd that is written when the scheduler has completed requests.
     """
 
@@ -195,6 +200,7 @@ class Server:
             self._exchange(connection, events)
 
     def _accept(self) -> None:
+        """Accept a connection; reject it if there are ``MAX_CLIENTS`` others."""
         sock, _ = self._listener.accept()
         sock.setblocking(False)
         connection = ClientConnection(sock, self._scheduler, self._suite, self._status)
@@ -206,6 +212,7 @@ class Server:
         self._status.clients = len(self._connections)
 
     def _exchange(self, connection: ClientConnection, events: int) -> None:
+        """Read from a client whose socket has events, and send what the socket accepts."""
         try:
             if events & (select.EPOLLHUP | select.EPOLLERR):
                 raise ConnectionResetError
@@ -220,7 +227,7 @@ class Server:
 
     def _flush_responses(self) -> None:
         """Queue the completed answers, then process the received frames that back-pressure delayed."""
-        for client, request_id, answers in self._scheduler.drain_completed():
+        for client, request_id, answers in self._scheduler.pop_completed():
             if isinstance(client, ClientConnection):
                 client.answer(request_id, answers)
         for connection in list(self._connections.values()):
@@ -228,7 +235,7 @@ class Server:
             self._flush_and_rearm(connection)
 
     def _flush_and_rearm(self, connection: ClientConnection) -> None:
-        """Send what the socket accepts and wait for the next events; close the connection if it was rejected."""
+        """Send what the socket accepts, set the events to wait for, and close a rejected or broken connection."""
         with suppress(OSError):
             connection.send()
             if not connection.is_closing:
@@ -237,6 +244,7 @@ class Server:
         self._close(connection)
 
     def _update_interest(self, connection: ClientConnection) -> None:
+        """Wait for input only if it is accepted, and for output only if there is some."""
         reads = select.EPOLLIN if connection.accepts_input else 0
         self._poll.modify(connection.sock, reads | (select.EPOLLOUT if connection.wants_to_send else 0))
 

@@ -17,13 +17,15 @@ from validation.models.suite import Suite
 
 @dataclass(slots=True)
 class InferenceStatus:
-    """Collects the counters of the suite, the scheduler and the executor."""
+    """The counters of the suite, the scheduler and the executor."""
 
     suite: Suite
     scheduler: RequestScheduler
     executor: BatchExecutor
     clients: int = 0
+    """Number of connections now."""
     started_s: float = field(default_factory=time.monotonic)
+    """Start of the server, by the monotonic clock."""
 
     def describe(self) -> dict[str, Any]:
         """Return all counters since the start of the server, in JSON types."""
@@ -56,7 +58,7 @@ class InferenceStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spec:
+class _MetricSpec:
     """One Prometheus metric; ``value`` reads it from the status of the server, or from the status of one model."""
 
     name: str
@@ -65,40 +67,42 @@ class _Spec:
 
 
 _GAUGES = (
-    _Spec("up_seconds", "Seconds since the start of the server.", lambda s: s["uptime_s"]),
-    _Spec("clients", "Connected clients.", lambda s: s["clients"]),
-    _Spec("budget_seconds", "Batch budget in padded seconds of audio.", lambda s: s["budget_s"]),
-    _Spec("current_batch_seconds", "Age of the running batch; 0 between batches.", lambda s: s["current_batch_s"]),
-    _Spec("queue_segments", "Pending segments.", lambda s: s["queue"]["segments"]),
-    _Spec("queue_audio_seconds", "Audio of the pending segments.", lambda s: s["queue"]["audio_s"]),
-    _Spec("queue_age_seconds", "Age of the oldest pending segment.", lambda s: s["queue"]["oldest_s"]),
+    _MetricSpec("up_seconds", "Seconds since the start of the server.", lambda s: s["uptime_s"]),
+    _MetricSpec("clients", "Connected clients.", lambda s: s["clients"]),
+    _MetricSpec("budget_seconds", "Batch budget in padded seconds of audio.", lambda s: s["budget_s"]),
+    _MetricSpec(
+        "current_batch_seconds", "Age of the running batch; 0 between batches.", lambda s: s["current_batch_s"]
+    ),
+    _MetricSpec("queue_segments", "Pending segments.", lambda s: s["queue"]["segments"]),
+    _MetricSpec("queue_audio_seconds", "Audio of the pending segments.", lambda s: s["queue"]["audio_s"]),
+    _MetricSpec("queue_age_seconds", "Age of the oldest pending segment.", lambda s: s["queue"]["oldest_s"]),
 )
 _COUNTERS = (
-    _Spec("out_of_memory", "Batches for which GPU memory did not suffice.", lambda s: s["out_of_memory"]),
-    _Spec("batches", "Batches scored.", lambda s: s["batches"]),
-    _Spec("busy_seconds", "Seconds in which the models computed.", lambda s: s["busy_s"]),
-    _Spec(
+    _MetricSpec("out_of_memory", "Batches for which GPU memory did not suffice.", lambda s: s["out_of_memory"]),
+    _MetricSpec("batches", "Batches scored.", lambda s: s["batches"]),
+    _MetricSpec("busy_seconds", "Seconds in which the models computed.", lambda s: s["busy_s"]),
+    _MetricSpec(
         "wait_for_requests_seconds",
         "Seconds without a batch: too few requests were pending.",
         lambda s: s["wait_for_requests_s"],
     ),
-    _Spec(
+    _MetricSpec(
         "wait_for_preparation_seconds",
         "Seconds in which the models waited for a batch to be padded and copied.",
         lambda s: s["wait_for_preparation_s"],
     ),
-    _Spec(
+    _MetricSpec(
         "wait_for_answers_seconds",
         "Seconds in which the device had no work while the answers of a batch were made.",
         lambda s: s["wait_for_answers_s"],
     ),
-    _Spec("audio_seconds", "Audio scored, without padding.", lambda s: s["audio_s"]),
-    _Spec("padded_seconds", "Audio scored, with padding.", lambda s: s["padded_s"]),
+    _MetricSpec("audio_seconds", "Audio scored, without padding.", lambda s: s["audio_s"]),
+    _MetricSpec("padded_seconds", "Audio scored, with padding.", lambda s: s["padded_s"]),
 )
 _MODEL_COUNTERS = (
-    _Spec("model_seconds", "Seconds in which the model computed.", lambda m: m["wall_s"]),
-    _Spec("model_segments", "Segments given to the model.", lambda m: m["segments"]),
-    _Spec("model_faults", "Segments on which the model failed.", lambda m: m["faults"]),
+    _MetricSpec("model_seconds", "Seconds in which the model computed.", lambda m: m["wall_s"]),
+    _MetricSpec("model_segments", "Segments given to the model.", lambda m: m["segments"]),
+    _MetricSpec("model_faults", "Segments on which the model failed.", lambda m: m["faults"]),
 )
 
 
@@ -110,6 +114,8 @@ def render_metrics(status: Mapping[str, Any]) -> str:
 
 
 class _StatusCollector(Collector):
+    """A collector that makes Prometheus metrics from a status."""
+
     def __init__(self, status: Mapping[str, Any]) -> None:
         self._status = status
 

@@ -18,7 +18,7 @@ StoreName: TypeAlias = Literal["source", "results"]
 
 @dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """The age of one box's key, and the time for which the issued credentials of the box are valid."""
+    """When a box's key was issued, and when the credentials of the box expire or must be renewed."""
 
     worker_id: str
     label: str | None
@@ -75,7 +75,7 @@ def get_credential(engine: Engine, worker_id: str, store: StoreName) -> StoreCre
 
 
 def read_credential_status(engine: Engine) -> Sequence[CredentialStatus]:
-    """Read the status of every box that has a key."""
+    """Read the credential status of every box with a key, except rented boxes that are ``destroyed`` or ``gone``."""
     return [row_to_dataclass(CredentialStatus, row) for row in read_view(engine, "credential_status")]
 
 
@@ -88,17 +88,18 @@ class Undone:
     """The number of videos for which one kind of decision was undone; with ``dry_run``, would be undone."""
 
     decision: str
-    """``failed``, ``postponed``, ``crash``, ``loss`` or ``validated``."""
+    """``failed``, ``postponed`` (to be tried again), ``crash``, ``loss`` or ``validated``."""
     videos: int
 
 
 @dataclass(frozen=True, slots=True)
 class UnwitnessedFailure:
-    """A video that boxes of exactly one owner have failed."""
+    """A pending video that boxes of exactly one owner have failed, so that a second witness is needed."""
 
     video_id: str
     language: str | None
     segment_count: int | None
+    """The number of segments according to the queue; None if the queue does not know it."""
     error: str
     owner: str
     """The vendor's host of the box, or the id of a worker outside the fleet."""
@@ -109,9 +110,9 @@ class UnwitnessedFailure:
 def undo_box(engine: Engine, box: str, *, since_s: int, dry_run: bool = False) -> list[Undone]:
     """Undo the decisions of a box in the last ``since_s`` seconds. Returns the number of videos per kind of decision.
 
-    Videos that the box failed, postponed or crashed become claimable; the attempts, crashes and losses that the box
-    added are subtracted. Videos that the box validated last become pending again; their results stay current until they
-    are committed again. With ``dry_run`` nothing is changed.
+    Videos that the box failed, postponed or returned by a crash or loss become claimable; the attempts, crashes and
+    losses that the box added are subtracted. Validated videos whose last commit is from the box become pending; their
+    results stay current until they are committed again. With ``dry_run`` nothing is changed.
 
     Args:
         engine: the ledger.
@@ -128,11 +129,18 @@ def read_unwitnessed_failures(engine: Engine) -> Sequence[UnwitnessedFailure]:
 
 
 def settle_failure(engine: Engine, video_id: str, *, is_confirmed: bool) -> None:
-    """Record the result of the control plane as second witness: the failure is confirmed and final, or refuted."""
+    """Record whether the control plane, as second witness, found the same failure of a video.
+
+    If it did, the video has failed for good. If it did not, the failure is marked refuted and the video stays pending
+    for the boxes of other owners.
+    """
     call_function(engine, "settle_failure", video=video_id, is_confirmed=is_confirmed)
 
 
 def prune_box_decisions(engine: Engine, *, older_than_s: Seconds = KEPT_S) -> int:
-    """Delete decisions older than ``older_than_s`` seconds that no video waits for. Returns the number deleted."""
+    """Delete decisions older than ``older_than_s`` seconds. Returns the number of deleted decisions.
+
+    Decisions about videos that wait for a second witness are kept.
+    """
     (row,) = call_function(engine, "prune_box_decisions", older_than_s=int(older_than_s))
     return int(row[0])

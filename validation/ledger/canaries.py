@@ -63,16 +63,18 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedWorker:
-    """A box whose quarantine was not cleared: a canary was wrong, or it failed videos that other boxes validate."""
+    """A box whose quarantine was not cleared: it answered a canary wrongly, or failed videos that others validate."""
 
     worker_id: str
     known_as: str
     """The label of a rented box, else the worker id: the argument of `requeue --worker` and `canaries clear`."""
     evaluated: int
+    """Number of the box's canary results that could be compared; 0 if it was quarantined for failed videos."""
     wrong: int
+    """Number of these results that were wrong and are not cleared."""
     since: datetime
     finding: str
-    """The first reason for the quarantine: a canary with its difference, or the failed videos."""
+    """The first reason for the quarantine: the canary and what was wrong, or the numbers of failed videos."""
     is_current: bool
     """Whether the box has this worker id now."""
     is_excused: bool
@@ -143,7 +145,10 @@ def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome
 
 
 def clear_quarantine(engine: Engine, worker: str) -> int:
-    """Clear the quarantine of a worker id or a rented box's label. Returns the number of cleared wrong canaries."""
+    """Clear the quarantine of a worker id or a rented box's label.
+
+    Returns the number of cleared findings: wrong canary results, and quarantines for failed videos.
+    """
     return int(call_function(engine, "clear_quarantine", worker=worker)[0][0])
 
 

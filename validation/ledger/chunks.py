@@ -19,9 +19,10 @@ from validation.ledger.rpc import call_function
 MAX_CRASHES = 3
 """Number of crashes after which a video fails. A crash is the death of a flow process while its worker lives on.
 
-With two crashes innocent videos would fail: a video can share two chunks with a video that kills the process, before it
-is claimed alone (sql/functions/pick_crash_suspects.sql). The loss of a whole box is not a crash, but every fourth loss
-counts as one (sql/functions/return_crashed_videos.sql). An unreachable ledger counts as neither."""
+After two crashes innocent videos would fail: a video can share two chunks with a video that kills the process, before
+either is claimed alone (sql/functions/pick_crash_suspects.sql). The loss of a whole box is not a crash, but every
+fourth loss counts as one (sql/functions/return_crashed_videos.sql). A chunk that ends by an unreachable ledger counts
+as a loss."""
 
 
 def claim_chunk(
@@ -37,7 +38,8 @@ def claim_chunk(
 ) -> ChunkClaim | None:
     """Claim up to ``size`` pending videos as a new chunk.
 
-    A second call with the same token returns the same claim, so a call whose reply was lost may be repeated.
+    While the chunk is open, a second call with the same token returns the same claim, so a call whose reply was lost
+    may be repeated.
 
     Args:
         engine: the ledger.
@@ -51,12 +53,15 @@ def claim_chunk(
         suite: the suite that will score the chunk.
 
     Returns:
-        The claim; None if no video can be claimed now.
+        The claim; None if no video can be claimed now, or if the worker is draining.
 
     Raises:
         WorkerUnknown: the worker never registered.
         FlowRunAlreadyHoldsChunk: the flow run holds another chunk of this worker.
-        WorkerQuarantined: the worker's answers to a canary were wrong.
+        WorkerQuarantined: the worker is quarantined.
+        BoxKeyRejected: the box key does not belong to this worker.
+        LedgerRefused: the worker holds 16 open chunks, or too many videos that it claimed within an hour were not
+            validated.
     """
     rows = call_function(
         engine, "claim_chunk",
@@ -72,6 +77,8 @@ def claim_chunk(
 
 def peek_videos(engine: Engine, worker_id: str, *, languages: Sequence[str] = (), count: int = 3) -> list[Video]:
     """Read up to ``count`` claimable videos without claiming them. The caller tests whether their tars can be fetched.
+
+    ``languages`` filters as in ``claim_chunk``. More than ten videos are never returned.
 
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
@@ -93,7 +100,9 @@ def peek_validated(engine: Engine, worker_id: str) -> list[Video]:
 
 
 def count_labels(engine: Engine, worker_id: str, languages: Sequence[str] = ()) -> dict[str, int]:
-    """Count pending videos per language label: label -> videos, most frequent first. The key "" is for no label.
+    """Count pending videos per language label: label -> videos, most frequent first, at most 200 labels.
+
+    The key "" counts videos without a label. ``languages`` filters as in ``claim_chunk``.
 
     Raises:
         BoxKeyRejected: the box key does not belong to this worker.
@@ -106,7 +115,7 @@ def count_labels(engine: Engine, worker_id: str, languages: Sequence[str] = ()) 
 
 
 def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:
-    """Extend the lease and copy the progress into the worker's row.
+    """Extend the lease of a chunk, and record its progress in the rows of the chunk and of its worker.
 
     Raises:
         ClaimLost: the chunk is no longer open, or belongs to another worker.
@@ -129,6 +138,8 @@ def commit_chunk(
 ) -> None:
     """Close a chunk and record its results in one transaction. May be repeated if the reply was lost.
 
+    Videos of the chunk that are neither validated nor failed return to the queue without an attempt.
+
     Args:
         engine: the ledger.
         chunk_id: the token of the chunk.
@@ -137,7 +148,8 @@ def commit_chunk(
         failed: videos without rows in the shard. An uncharged failure puts its video back into the queue with a
             back-off and without an attempt. A charged transient failure counts an attempt and puts its video
             back into the queue, until ``max_attempts`` attempts have failed. The video becomes claimable after
-            ``backoff_s`` seconds, doubled per attempt, one day at most.
+            ``backoff_s`` seconds, doubled per attempt, one day at most. Any other failure is final; if a box with
+            a key reports it, the video first waits for a second witness.
         max_attempts: attempts after which a video fails, at most 10.
         backoff_s: seconds until a video is claimable after its first failed attempt.
 

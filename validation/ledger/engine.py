@@ -147,6 +147,7 @@ def _begin_read_write(connection: Any, _record: object) -> None:
 
 
 def _set_box_key(engine: Engine, box_key: SecretStr) -> None:
+    """Let each transaction of the engine begin with a statement that sets the box key and the timeouts."""
     # The key is a parameter, not part of the statement: sessions of the same login can read each other's statements.
     limits = (IDLE_IN_TRANSACTION_TIMEOUT, STATEMENT_TIMEOUT, box_key.get_secret_value())
     engine.update_execution_options(**{_SETS_BOX_KEY: True})
@@ -164,7 +165,7 @@ def connect_for_call(engine: Engine) -> AbstractContextManager[Connection]:
     """
     if engine.get_execution_options().get(_SETS_BOX_KEY):
         return engine.begin()
-    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
 def describe_address(engine: Engine) -> str:

@@ -40,21 +40,31 @@ class RentedInstance:
     gpu_name: str
     usd_per_hour: float
     usd_once: float
+    """The part of the price that is due once per rental."""
     boot_timeout_s: int
     instance_id: int | None
+    """The vendor's id of the instance; None until the vendor has told it."""
     requested_at: datetime
     changed_at: datetime
+    """The time of the last change of ``state``."""
     vendor_status: str | None = None
+    """The status in the vendor's last listing that had the box; None before the first."""
     vendor_status_since: datetime | None = None
     absences: int = 0
+    """Number of complete listings in succession that lacked the box, at least 30 s apart."""
     first_running_at: datetime | None = None
     accepted_at: datetime | None = None
+    """When the box became ``working``; None before."""
     slow_since: datetime | None = None
+    """Since when the box is slow (see ``record_observations``); None if it is not."""
     reason: str | None = None
+    """The first reason that was given for a change of state."""
     closed_at: datetime | None = None
+    """When the box became ``gone``; None before."""
     heartbeat_at: datetime | None = None
     segments_per_s: float = 0.0
     video_completed_at: datetime | None = None
+    """When the worker last validated a video."""
     open_chunks: int = 0
     gpu_seen: str | None = None
     """The name of the GPU that the driver reported to the worker on the box."""
@@ -70,6 +80,7 @@ class FleetBudget:
     now: datetime
     label_prefix: str
     machines: int
+    """Number of boxes that are ordered."""
     max_usd_per_hour: float
     max_usd: float
     order_json: Mapping[str, Any]
@@ -78,6 +89,7 @@ class FleetBudget:
     spent_usd: float
     """An upper bound of the cost until now (sql/functions/fleet_spend.sql)."""
     videos_waiting: int
+    """Number of pending videos, without those that wait for a box of another owner while none is online."""
     chunks_open: int
     abandoned: bool
     """Whether the boxes are destroyed without draining."""
@@ -130,12 +142,25 @@ class SpendCheck:
     credit_decrease_usd: float
     recorded_spend_usd: float
     intervals: int
+    """Number of pairs of successive readings that were compared. Pairs with a top-up between them are left out."""
 
 
 def set_target(
     engine: Engine, fleet: str, *, machines: int, max_usd_per_hour: float, max_usd: float, order: Mapping[str, Any]
 ) -> None:
-    """Record an operator's order of a fleet. The next tick executes the order."""
+    """Record what an operator orders for a fleet: the number of boxes, the caps and the launch specification.
+
+    The record replaces the fleet's earlier order and ends an earlier ``scale_to_zero(abandon=True)``. The next tick
+    acts on it.
+
+    Args:
+        engine: the ledger.
+        fleet: the name of the fleet.
+        machines: the number of boxes.
+        max_usd_per_hour: cap on what all boxes of the fleet cost per hour.
+        max_usd: cap on what the fleet costs in all.
+        order: the launch specification, as ``LaunchSpec.to_json`` returns it.
+    """
     call_function(
         engine, "fleet_set_target", fleet=fleet, machines=machines,
         max_usd_per_hour=_dollars(max_usd_per_hour), max_usd=_dollars(max_usd), order=json.dumps(dict(order)),
@@ -179,9 +204,9 @@ def request_machine(
 def transition_instance(
     engine: Engine, label: str, to: State, *, instance_id: int | None = None, reason: str | None = None
 ) -> bool:
-    """Move a box to another state along one of ``read_transitions``. May be repeated.
+    """Move a box to the state ``to``, if ``read_transitions`` allows the change. May be repeated.
 
-    Returns whether the box is in that state now.
+    Returns whether the box is in the state ``to`` now.
     """
     rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
     return bool(rows[0][0])
@@ -196,15 +221,19 @@ def record_observations(
     slow_share: float,
     min_class_size: int,
 ) -> None:
-    """Record the vendor's listing of a fleet's boxes. Instances that are not in the ledger for this fleet are ignored.
+    """Record the vendor's listing of a fleet's boxes, and mark which of the listed boxes are slow.
+
+    Instances that are not in the ledger for this fleet are ignored.
 
     Args:
         engine: the ledger.
         fleet: the name of the fleet.
         seen: the listed instances.
         complete: whether the listing is complete. If so, a box that is not listed is recorded as absent.
-        slow_share: a box is slow if its speed is below this share of the median speed of its GPU model.
-        min_class_size: boxes of a GPU model with a measured speed that are needed to call one of them slow.
+        slow_share: a working box is slow if its segments per second are below this share of the median of its GPU model
+            in the fleet.
+        min_class_size: number of working boxes of a GPU model whose speed must be measured before any of them can be
+            slow.
     """
     call_function(
         engine,

@@ -28,7 +28,10 @@ class SweptChunk:
 
 
 def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | None = None) -> list[SweptChunk]:
-    """Take back every chunk whose lease expired, or whose flow run ended without a renewal since then.
+    """Take back every chunk whose holder is dead. Returns the chunks that were taken back.
+
+    The holder is dead if the lease expired. It is also dead if its flow run ended, the chunk was not renewed since, and
+    the worker's heartbeats went on.
 
     Args:
         engine: the ledger.
@@ -87,7 +90,7 @@ class Requeue:
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
     worker_id: str | None = None
-    """A worker id or a rented box's label: videos that the box committed last or has a current result of."""
+    """A worker id or a rented box's label: videos whose last commit, or a current result, is from this box."""
     suite: str | None = None
     """Videos with a current result of this suite."""
     revision: str | None = None
@@ -159,7 +162,8 @@ def restore_shard(
         videos: video id -> segments in the shard.
 
     Raises:
-        ShardNotRestored: a video is not in the queue, a video is in an open chunk, or the chunk has another shard.
+        ShardNotRestored: a video is not in the queue, a video is in an open chunk, the chunk is open or has another
+            shard, or the worker is quarantined.
     """
     (row,) = call_function(
         engine, "restore_shard", shard=json.dumps(asdict(shard)), chunk=chunk_id, worker=worker_id, number=number,
@@ -169,7 +173,10 @@ def restore_shard(
 
 
 def withdraw_shard(engine: Engine, shard_key: str, *, reason: str) -> int:
-    """Remove a shard whose object is missing or altered from the ledger. Returns the number of requeued videos."""
+    """Remove a shard from the ledger, because its object is missing or altered. Returns the number of requeued videos.
+
+    A video of which an older shard has a result is not requeued: the older result becomes current.
+    """
     (row,) = call_function(engine, "withdraw_shard", shard_key=shard_key, reason=reason)
     return int(row[0])
 
@@ -193,5 +200,8 @@ def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str
 
 
 def purge_retired_shards(engine: Engine, *, older_than_s: int) -> list[str]:
-    """Mark shards deleted that retired ``older_than_s`` seconds ago. Returns the keys that the caller must delete."""
+    """Mark the shards deleted that are retired for ``older_than_s`` seconds. Returns their keys.
+
+    The caller then deletes the objects with these keys.
+    """
     return [row[0] for row in call_function(engine, "purge_retired_shards", older_than_s=older_than_s)]

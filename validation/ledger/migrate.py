@@ -22,6 +22,7 @@ from validation.ledger.queue_table import require_queue
 from validation.ledger.rpc import call_function, translate_error
 
 PERIOD_S = 0.5
+"""Seconds between two looks of a `LockWatch`."""
 LOCK_HOLDER = Path(__file__).resolve().parents[2] / "sql" / "migrate" / "lock_holder.sql"
 
 
@@ -60,6 +61,7 @@ class LockWatch:
                 continue
 
     def _look(self) -> None:
+        """Read once which session blocks the watched session, and keep its description."""
         given = {"pid": self.pid, "statement": self._statement}
         with self._engine.connect() as connection:
             for row in connection.exec_driver_sql(LOCK_HOLDER.read_text(), given):
@@ -102,9 +104,9 @@ class SchemaMismatch(BadInput):
 
 
 def migrate(engine: Engine) -> str:
-    """Migrate to the newest revision and replace functions, views and grants. Safe to repeat.
+    """Execute the migrations that the database lacks, and replace functions, views and roles. Safe to repeat.
 
-    Returns the newest revision, for example ``0020``.
+    Returns the number of the newest migration, for example ``0020``.
 
     Raises:
         QueueUnfit: the queue lacks a column or has a column of another type. Nothing was changed.
@@ -114,8 +116,8 @@ def migrate(engine: Engine) -> str:
     """
     require_queue(engine)
     current = _prepare(engine)
-    if current and current > known_revision():
-        raise SchemaMismatch(known_revision(), current)
+    if current and current > newest_migration():
+        raise SchemaMismatch(newest_migration(), current)
     for path in _migrations():
         if _number(path) > current:
             _apply(engine, path)
@@ -123,7 +125,7 @@ def migrate(engine: Engine) -> str:
     with _transaction(engine, "functions, views and roles") as connection:
         for source in _replaceable():
             _execute(connection, source.read_text())
-    return known_revision()
+    return newest_migration()
 
 
 def render_migration() -> str:
@@ -135,22 +137,22 @@ def render_migration() -> str:
     return "\n".join([*parts, "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
 
 
-def known_revision() -> str:
+def newest_migration() -> str:
     """Return the number of the newest migration of this code."""
     return _number(_migrations()[-1])
 
 
-def require_revision(engine: Engine) -> None:
+def require_newest_migration(engine: Engine) -> None:
     """Check that the database has the newest migration of this code.
 
     Raises:
         SchemaMismatch: the migrations differ; the message contains both numbers.
     """
-    if (found := database_revision(engine)) != known_revision():
-        raise SchemaMismatch(known_revision(), found)
+    if (found := database_migration(engine)) != newest_migration():
+        raise SchemaMismatch(newest_migration(), found)
 
 
-def database_revision(engine: Engine) -> str | None:
+def database_migration(engine: Engine) -> str | None:
     """Read the number of the last migration of the database; None if the database was never migrated."""
     try:
         with engine.connect() as connection:
@@ -172,13 +174,14 @@ def find_invalid_indexes(engine: Engine) -> list[str]:
 
 
 def _prepare(engine: Engine) -> str:
-    """Create the version table if it is missing. Returns the version; empty for a new database."""
+    """Create the version table if it is missing. Returns the number of the last migration; empty for a new database."""
     with _transaction(engine, "the table of the version") as connection:
         _execute(connection, _text("version_table"))
         return str(connection.exec_driver_sql(_READ_VERSION).scalar() or "")
 
 
 def _apply(engine: Engine, path: Path) -> None:
+    """Execute one migration and record its number: in one transaction, unless the migration is marked autocommit."""
     sql, version = path.read_text(), _set_version(_number(path))
     if not _is_autocommit(sql):
         with _transaction(engine, path.name) as connection:
@@ -245,18 +248,22 @@ def _execute(connection: Connection, sql: str) -> None:
 
 
 def _text(name: str) -> str:
+    """Read the statement ``sql/migrate/<name>.sql``."""
     return (SQL / "migrate" / f"{name}.sql").read_text()
 
 
 def _set_version(revision: str) -> str:
+    """Return the statement that records the number of the last migration."""
     return _text("set_version").replace("{revision}", revision)
 
 
 def _migrations() -> list[Path]:
+    """Return the files of all migrations, in the order of their numbers."""
     return sorted((SQL / "migrations").glob("[0-9]*.sql"))
 
 
 def _number(path: Path) -> str:
+    """Return the number of a migration: the first four digits of its file name."""
     return path.name[:4]
 
 
@@ -265,10 +272,12 @@ def _is_autocommit(sql: str) -> bool:
 
 
 def _index_names() -> list[str]:
+    """Return the names of the indexes that migrations create."""
     return [name for path in _migrations() for name in _INDEX_NAME.findall(path.read_text())]
 
 
 def _replaceable() -> Iterator[Path]:
+    """Yield the SQL files that each run executes: functions, views and roles."""
     yield from sorted((SQL / "functions").glob("*.sql"))
     yield from _views_in_order()
     yield SQL / "roles.sql"

@@ -108,7 +108,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """One life of a worker process: its name in Prefect, its status and its start."""
+    """The latest session of a worker: its name in Prefect, its status and its start."""
 
     worker_id: str
     prefect_worker: str | None
@@ -133,6 +133,7 @@ class InvariantCheck:
     invariant: str
     violations: int
     example: str | None
+    """The key of one violating row; None if there is none."""
 
 
 def read_open_chunks(engine: Engine) -> list[OpenChunk]:
@@ -173,10 +174,10 @@ def read_suite_revisions(engine: Engine) -> list[SuiteRevision]:
     return [row_to_dataclass(SuiteRevision, row) for row in read_view(engine, "suite_revisions")]
 
 
-def read_shard_segments(engine: Engine) -> dict[str, dict[str, int]]:
-    """Read the segments per video of each shard that is not deleted: shard key -> video id -> segments.
+def read_segment_counts(engine: Engine) -> dict[str, dict[str, int]]:
+    """Read how many segments of each video are in each shard: shard key -> video id -> number of segments.
 
-    Superseded videos are included.
+    Superseded results are included; deleted shards are not.
     """
     shards: dict[str, dict[str, int]] = {}
     for row in read_view(engine, "shard_videos"):

@@ -23,6 +23,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 Section 3 of docs/deploy.md documents the columns."""
 _COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text()
 _TABLE = "r"
+"""The kind of an ordinary table in pg_class.relkind."""
 
 
 class QueueUnfit(BadInput):
@@ -51,6 +52,7 @@ def require_queue(engine: Engine) -> bool:
 
 
 def _find_problems(columns: Mapping[str, Row[Any]]) -> Iterator[str]:
+    """Yield one sentence per missing column, wrong type or missing key, most with the statement that corrects it."""
     if next(iter(columns.values())).kind != _TABLE:
         yield "it must be an ordinary table, not a view or a partitioned table"
         return

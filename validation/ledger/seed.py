@@ -1,4 +1,4 @@
-"""Inserts the videos of a manifest file into the queue: for a local stack, a test, or a new queue."""
+"""Inserts the videos of a manifest file into the queue: for an embedded stack, a test, or a new queue."""
 
 import csv
 import io
@@ -69,6 +69,7 @@ def read_manifest(path: Path) -> list[Video]:
 
 
 def _read_rows(path: Path) -> Iterator[Any]:
+    """Yield the rows of a manifest; its suffix tells the format. A row is not validated yet."""
     kind = path.suffix.lower()
     if kind == ".json":
         rows = json.loads(_read_text(path))
@@ -84,6 +85,7 @@ def _read_rows(path: Path) -> Iterator[Any]:
 
 
 def _read_text(path: Path) -> str:
+    """Read a text file in UTF-8 or UTF-16. Raises BadInput for a binary file."""
     payload = path.read_bytes()
     if name := name_binary(payload[:SNIFFED_BYTES]):
         raise BadInput(f"manifest {path} is {name}, not a text: save it as CSV in UTF-8")
@@ -94,6 +96,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a .csv or .tsv file as dicts by lower-case column name. Empty rows are skipped."""
     content = _SEPARATOR_LINE.sub("", _read_text(path).lstrip("\r\n"))
     header = content.split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=header.count)
@@ -106,6 +109,7 @@ def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _read_row(path: Path, number: int, row: Any) -> Video:
+    """Return the video of a row. Raises BadInput, with file and row number, if a value is invalid."""
     video_id = row.get("video_id") if isinstance(row, Mapping) else None
     if video_id is not None and not isinstance(video_id, str):
         raise BadInput(f"manifest {path}, row {number}: video_id is {video_id!r}, not a word")
@@ -117,6 +121,7 @@ def _read_row(path: Path, number: int, row: Any) -> Video:
 
 
 def _read_language(path: Path, number: int, row: Mapping[str, Any]) -> str | None:
+    """Return the language of a row; None if it is empty or missing."""
     language = row.get("language")
     if language is not None and not (isinstance(language, str) and language.isprintable()):
         raise BadInput(f"manifest {path}, row {number}: language is {language!r}, not a word")

@@ -26,7 +26,7 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, replaces: str | N
 
     Raises:
         WorkerIdTaken: another live instance sends heartbeats with this worker id; nothing was changed.
-        WorkerQuarantined: the worker's answers to a canary were wrong; nothing was changed.
+        WorkerQuarantined: the worker is quarantined; nothing was changed.
     """
     vram_gb = profile.gpu_vram_gb
     (row,) = call_function(
@@ -50,7 +50,7 @@ def heartbeat_worker(
 
     Raises:
         WorkerIdTaken: the worker's row belongs to another instance; nothing was changed.
-        WorkerQuarantined: the worker's answers to a canary were wrong; nothing was changed. Only with ``instance``.
+        WorkerQuarantined: the worker is quarantined; nothing was changed. Only with ``instance``.
     """
     sentence = None if last_error is None else for_ledger(last_error)
     call_function(engine, "heartbeat_worker", worker=worker_id, last_error=sentence, instance=instance)

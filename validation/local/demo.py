@@ -28,7 +28,7 @@ from validation.local.sample_corpus import PlantedFault, SampleCorpus, build_sam
 from validation.local.stack import LocalStack, WorkerProcess
 from validation.settings import Settings
 from validation.shards.manifest import ShardManifest
-from validation.shards.naming import sibling_key
+from validation.shards.naming import manifest_key_of
 from validation.shards.reader import read_shard, verify_shard
 from validation.storage.store import get_bytes, list_keys, open_store, put_if_absent
 
@@ -52,7 +52,7 @@ def run_demo(folder: Path, *, keep: bool) -> int:
     console.rule("setting up")
     LocalStack(folder / "stack").erase()
     shutil.rmtree(folder / "results", ignore_errors=True)
-    with LocalStack(folder / "stack", report=console.print) as stack, applied(stack.environment()):
+    with LocalStack(folder / "stack", report=console.print) as stack, replaced_environment(stack.environment()):
         engine, settings, prefect = (
             open_engine(stack.postgres.libpq_url()),
             Settings(),
@@ -65,9 +65,9 @@ def run_demo(folder: Path, *, keep: bool) -> int:
         prefect.reschedule("operate-fleet", every_s=OPERATE_EVERY_S)
         console.print(f"deployed; the Prefect UI is at [link]{stack.prefect.ui_url}[/link]")
         console.rule("validating")
-        with workers(folder / "stack", stack.environment()) as box:
-            await_row(engine, box, console, until=lambda row: row["workers_online"], total=len(corpus.videos))
-            await_row(engine, box, console, until=is_done, total=len(corpus.videos))
+        with running_workers(folder / "stack", stack.environment()) as box:
+            await_overview(engine, box, console, until=lambda row: row["workers_online"], total=len(corpus.videos))
+            await_overview(engine, box, console, until=is_done, total=len(corpus.videos))
         console.rule("results")
         outcome = read_outcome(engine, open_store(settings.results_url, settings))
         copy_results(settings, folder / "results")
@@ -94,7 +94,7 @@ def load_corpus(engine: Engine, settings: Settings) -> SampleCorpus:
 
 
 @contextmanager
-def workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess]:
+def running_workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess]:
     """Run a box's worker and the control worker, and drain both at the end. Yields the box's worker."""
     box = WorkerProcess(folder, environment | {"PARQUET_SHARD_SIZE": str(CHUNK_VIDEOS)}, name="val-1")
     control = WorkerProcess(folder, environment, name="control-1", pool="control", kind="process")
@@ -106,10 +106,17 @@ def workers(folder: Path, environment: dict[str, str]) -> Iterator[WorkerProcess
         control.stop()
 
 
-def await_row(
+def await_overview(
     engine: Engine, box: WorkerProcess, console: Console, *, until: Callable[[dict[str, Any]], object], total: int
 ) -> None:
-    """Show progress until the view `fleet_overview` satisfies a condition.
+    """Wait until the row of the view `fleet_overview` meets the condition ``until``. Meanwhile show the progress.
+
+    Args:
+        engine: the ledger.
+        box: the box's worker.
+        console: where the progress is shown.
+        until: the condition; its result counts as a bool.
+        total: number of videos in the queue.
 
     Raises:
         DemoFailed: the worker exited, or ``DEMO_TIMEOUT_S`` have passed; the message has the end of the worker's log.
@@ -120,7 +127,7 @@ def await_row(
         bar = bars.add_task("videos", total=total)
         while True:
             (row,) = read_view(engine, "fleet_overview")
-            bars.update(bar, completed=row["validated"] + row["failed"], description=describe(row))
+            bars.update(bar, completed=row["validated"] + row["failed"], description=describe_overview(row))
             if until(row):
                 return
             if box.has_ended() or time.monotonic() > deadline:
@@ -130,10 +137,12 @@ def await_row(
 
 
 def is_done(row: dict[str, Any]) -> bool:
+    """Return whether no video is pending or validating."""
     return not (row["pending"] or row["validating"])
 
 
-def describe(row: dict[str, Any]) -> str:
+def describe_overview(row: dict[str, Any]) -> str:
+    """Describe a row of ``fleet_overview`` in a few words, for the progress bar."""
     if not row["workers_online"]:
         return "waiting for the worker"
     return f"{row['validating']} in work, {row['segments'] or 0} segments done"
@@ -149,6 +158,7 @@ def copy_results(settings: Settings, folder: Path) -> None:
 
 
 def wait_for_interrupt(console: Console, ui_url: str) -> None:
+    """Print the address of the UI and wait for Ctrl-C."""
     console.print(f"the stack keeps running: {ui_url} (stop it with Ctrl-C)")
     try:
         while True:
@@ -158,7 +168,7 @@ def wait_for_interrupt(console: Console, ui_url: str) -> None:
 
 
 @contextmanager
-def applied(environment: dict[str, str]) -> Iterator[None]:
+def replaced_environment(environment: dict[str, str]) -> Iterator[None]:
     """Replace the settings of a real fleet in ``os.environ`` by the stack's environment until the block ends."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(("VFLEET_", "R2_", "PREFECT_"))]:
@@ -176,14 +186,19 @@ COLOURS = {"accept": "green", "review": "yellow", "reject": "red"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The state after the run: the videos, the rows of the shards, the workers, and the findings of the audit."""
+    """The state after the run."""
 
     videos: Mapping[str, Mapping[str, Any]]
+    """Video id -> row of the view ``video_outcomes``."""
     segments: pl.DataFrame
+    """The rows of all committed shards."""
     shard_bytes: int
     shards: int
-    fleet: Sequence[Mapping[str, Any]]
+    """Number of committed shards."""
+    workers: Sequence[Mapping[str, Any]]
+    """Rows of the view ``worker_liveness``."""
     contradictions: Sequence[str]
+    """One sentence per violated invariant of the ledger and per shard that the ledger does not know."""
 
 
 def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
@@ -196,7 +211,7 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
     frames = []
     for shard in committed:
         payload = get_bytes(results, shard.shard_key)
-        manifest = sibling_key(shard.shard_key)
+        manifest = manifest_key_of(shard.shard_key)
         verify_shard(payload, ShardManifest.from_json(get_bytes(results, manifest), manifest))
         frames.append(read_shard(payload))
     known = {shard.shard_key for shard in committed}
@@ -211,7 +226,7 @@ def read_outcome(engine: Engine, results: ObjectStore) -> Outcome:
         segments=pl.concat(frames) if frames else pl.DataFrame(),
         shard_bytes=sum(shard.shard_bytes for shard in committed),
         shards=len(committed),
-        fleet=read_view(engine, "worker_liveness"),
+        workers=read_view(engine, "worker_liveness"),
         contradictions=[*broken, *(f"no ledger row for {key}" for key in orphans)],
     )
 
@@ -236,6 +251,7 @@ def check_outcome(corpus: SampleCorpus, outcome: Outcome) -> list[str]:
 
 
 def missed_faults(corpus: SampleCorpus, outcome: Outcome) -> list[PlantedFault]:
+    """Return the planted faults that the run did not report."""
     return [fault for fault in corpus.faults if not is_found(fault, outcome)]
 
 
@@ -252,7 +268,7 @@ def is_found(fault: PlantedFault, outcome: Outcome) -> bool:
 def print_outcome(console: Console, corpus: SampleCorpus, outcome: Outcome, runs: Mapping[str, int]) -> None:
     """Print the videos, the workers and the planted faults."""
     console.print(video_table(outcome))
-    for worker in outcome.fleet:
+    for worker in outcome.workers:
         console.print(
             f"worker {worker['worker_id']}: {worker['status']}, {worker['videos_processed']} videos validated, "
             f"{worker['videos_failed']} failed, {worker['segments_processed']} segments, "
@@ -270,6 +286,7 @@ def print_outcome(console: Console, corpus: SampleCorpus, outcome: Outcome, runs
 
 
 def video_table(outcome: Outcome) -> Table:
+    """Return a table with one row per video: segments, verdicts and reasons."""
     table = Table(
         "video",
         "language",
@@ -291,4 +308,5 @@ def video_table(outcome: Outcome) -> Table:
 
 
 def describe_place(fault: PlantedFault) -> str:
+    """Return the video of a planted fault, and its segment if it has one."""
     return fault.video_id if fault.segment is None else f"{fault.video_id}, segment {fault.segment}"

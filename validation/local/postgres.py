@@ -31,7 +31,7 @@ _ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the owner of a folder there is che
 
 
 def unprivileged_account() -> Account | None:
-    """Return the account that Postgres must run as; None for the current user.
+    """Return the account `nobody` if the current user is root; None if Postgres can run as the current user.
 
     Raises:
         BadInput: the current user is root, and there is no account `nobody`.
@@ -104,6 +104,7 @@ def reachable_installation(account: Account | None, home: Path) -> Path:
 
 
 def _anyone_may_enter(folder: Path) -> bool:
+    """Return whether every account may enter a folder and all folders above it."""
     return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents))
 
 
@@ -140,7 +141,7 @@ class EmbeddedPostgres(EmbeddedService):
 
     @property
     def data_dir(self) -> Path:
-        """Return the folder of the cluster: under `base_dir` if the account of Postgres can enter `base_dir`."""
+        """Return the folder of the cluster, in the folder that `choose_home` returns."""
         return self._home / "pgdata"
 
     def url(self, database: str = "postgres") -> str:
@@ -215,6 +216,7 @@ class EmbeddedPostgres(EmbeddedService):
         unfinished.rename(self.data_dir)
 
     def _initdb(self, cluster: Path, password_file: str) -> None:
+        """Run initdb for the folder ``cluster``."""
         command = [str(self._binaries / "initdb"), *_INITDB_OPTIONS, f"--pwfile={password_file}"]
         initdb = Child("initdb", self.base_dir)
         try:
@@ -227,11 +229,13 @@ class EmbeddedPostgres(EmbeddedService):
             initdb.end(SIGKILL, grace_s=0)
 
     def _administer(self, statement: str, *names: str) -> None:
+        """Execute a statement outside a transaction, with ``names`` quoted as its identifiers."""
         with psycopg.connect(self.libpq_url(), autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     @property
     def _authority(self) -> str:
+        """Return the part of the URL before the database: user, password, host and port."""
         return f"{_SUPERUSER}:{self._password}@{HOST}:{self.port}"
 
     @cached_property
@@ -240,11 +244,13 @@ class EmbeddedPostgres(EmbeddedService):
 
     @cached_property
     def _home(self) -> Path:
+        """Return the folder of the cluster's files (see `choose_home`)."""
         self.base_dir.mkdir(parents=True, exist_ok=True)
         return choose_home(self.base_dir, self._account)
 
     @cached_property
     def _binaries(self) -> Path:
+        """Return the folder of Postgres' programs."""
         return reachable_installation(self._account, self._home) / "bin"
 
     @cached_property

@@ -42,7 +42,7 @@ class DockerMissing(BadInput):
         )
 
 
-def find_docker() -> None:
+def check_docker() -> None:
     """Check that Docker and its buildx plugin are installed.
 
     Raises:
@@ -59,7 +59,7 @@ def find_docker() -> None:
 def require_docker() -> dict[str, str]:
     """Exit with one sentence and exit code 2 if Docker is missing. prefect.yaml runs this as its first build step."""
     try:
-        find_docker()
+        check_docker()
     except DockerMissing as error:
         sys.stderr.write(f"prefect deploy: {error}\n")
         raise SystemExit(int(ExitCode.BAD_INPUT)) from None
@@ -130,7 +130,7 @@ class PrefectClient:
         self.deploy_all()
         self.run("block", "register", "--module", BLOCK_TYPES)
         if image is not None:
-            find_docker()
+            check_docker()
             with self._restore_pauses():
                 self._build(image)
 
@@ -177,11 +177,13 @@ class PrefectClient:
                 self._call("POST", f"/deployments/{deployment}/pause_deployment")
 
     def _build(self, image: str) -> None:
+        """Build and push the boxes' image, and deploy the flow that runs in it."""
         name, _, tag = image.rpartition(":")
         self._environment |= {"VFLEET_IMAGE": name, "VFLEET_IMAGE_TAG": tag}
         self.run("deploy", "--name", "validate-chunk")
 
     def _delete_retired_schedules(self) -> None:
+        """Delete the schedules of ``RETIRED_SCHEDULES`` that the server still has."""
         for deployment in self._call("POST", "/deployments/filter"):
             retired = RETIRED_SCHEDULES.get(deployment["name"], set())
             for schedule in deployment["schedules"]:
@@ -246,6 +248,12 @@ class PrefectClient:
         return dict(self._call("GET", f"/deployments/name/{name}/{name}"))
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
+        """Send a request to the API and return the answer; None for an empty answer.
+
+        Raises:
+            PrefectRefused, Unreachable, BadInput: as ``validation.doctor.prefect_server.ask_prefect``, but status 404
+                is Unreachable.
+        """
         transport, address = RetryingTransport(verify=self._authorities), hide_password(self._api_url)
         try:
             with httpx.Client(transport=transport, base_url=self._api_url, headers=self._headers, timeout=30) as http:
@@ -291,7 +299,7 @@ def without_image(prefect_file: Path) -> Iterator[Path]:
 
 
 def is_superset(found: Any, wanted: Any) -> bool:
-    """Return whether a server's object contains every wanted value. It may also have ids and default values."""
+    """Return whether a server's object has every wanted value. It may have more values, such as ids and defaults."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(is_superset(found.get(key), wanted[key]) for key in wanted)
     if isinstance(wanted, list):

@@ -158,6 +158,7 @@ def poll_until(predicate: Callable[[], bool], *, within_s: Seconds) -> bool:
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, with its output appended to the log."""
     with log_path.open("ab") as log:
         return subprocess.Popen(
             command,
@@ -171,6 +172,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Pat
 
 
 def _read_record(pid_path: Path) -> dict[str, float]:
+    """Read a pid file: the process id, its start and the id of its parent. Empty if the file cannot be read."""
     try:
         record = json.loads(pid_path.read_text())
     except (OSError, ValueError):  # the file is missing, or a kill truncated it

@@ -20,6 +20,7 @@ class PlantedFault:
 
     video_id: str
     what: str
+    """The fault in a few words, for the output of the demo."""
     segment: int | None = None
     """The index of the segment; None for a fault of the whole video."""
     reason: str = ""
@@ -28,10 +29,12 @@ class PlantedFault:
 
 @dataclass(frozen=True, slots=True)
 class SampleVideo:
-    """One video of the corpus. ``tar`` is None if the video has no tar in the store on purpose."""
+    """One video of the corpus."""
 
     queued: Video
+    """The row of the video in the queue."""
     tar: bytes | None
+    """The bytes of the video's tar; None if the missing tar is the planted fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,18 @@ def load_clips() -> dict[str, PackedSegment]:
 def pack(
     video_id: str, language: str, segments: Sequence[PackedSegment], *, promised: int | None = None
 ) -> SampleVideo:
-    """Pack one video. The segments carry no language, so the language of the video applies to them."""
+    """Pack one video. The segments carry no language, so the language of the video applies to them.
+
+    ``promised`` is the segment count in the queue; None for the true count.
+    """
     queued = Video(video_id, language, len(segments) if promised is None else promised)
     return SampleVideo(queued, pack_video(queued, [replace(segment, language=None) for segment in segments]))
 
 
 Planted = tuple[SampleVideo, Sequence[PlantedFault]]
+"""A video and the faults that were planted in it."""
 Clips = dict[str, PackedSegment]
+"""Name of a packaged clip -> its audio, transcript and language."""
 
 
 def plant_wrong_language(clips: Clips) -> Planted:

@@ -31,8 +31,8 @@ def is_free(port: int) -> bool:
         return _bind(candidate, port)
 
 
-def free_port() -> int:
-    """Return a random free port for a server. On Linux no other call in any process returns the same port.
+def reserve_port() -> int:
+    """Choose a random free port for a server. On Linux no other call in any process returns the same port.
 
     A bound socket that never listens reserves the port while this process lives. Servers set SO_REUSEADDR, so they can
     bind the reserved port. A second call binds without SO_REUSEADDR, so it cannot.
@@ -51,6 +51,7 @@ def free_port() -> int:
 
 
 def _bind(candidate: socket.socket, port: int) -> bool:
+    """Bind a socket to a port of 127.0.0.1. Return False if the port is taken."""
     try:
         candidate.bind((HOST, port))
     except OSError:
@@ -58,8 +59,8 @@ def _bind(candidate: socket.socket, port: int) -> bool:
     return True
 
 
-def ask_http(port: int, method: str, path: str) -> str | None:
-    """Send one request to a local port. Return a description of the failure; None if the status is 200.
+def try_http(port: int, method: str, path: str) -> str | None:
+    """Send one request to a local port. Return why it failed, as a text; None if the status is 200.
 
     Proxies in the environment are not used, because a proxy would connect to its own 127.0.0.1.
     """
@@ -74,7 +75,7 @@ def ask_http(port: int, method: str, path: str) -> str | None:
     return None if status == HTTPStatus.OK else f"{method} {path}: status {status}"
 
 
-class LocalServiceFailed(Permanent):
+class EmbeddedServiceFailed(Permanent):
     """A server of the embedded stack does not run or does not answer; the message holds the end of its log."""
 
     def __init__(self, service: str, reason: str, *, check: str, log: str, log_path: Path) -> None:
@@ -95,6 +96,7 @@ class EmbeddedService(ABC):
     check: ClassVar[str]
     """The hint for the error message when the server does not start."""
     ready_timeout_s: ClassVar[Seconds]
+    """Time from the launch to the first answer, after which the start has failed."""
     stop_signal: ClassVar[Signals] = SIGTERM
     """The signal for an orderly shutdown."""
     grace_s: ClassVar[Seconds] = 10.0
@@ -105,21 +107,21 @@ class EmbeddedService(ABC):
 
     def __init__(self, base_dir: Path, *, port: int | None = None) -> None:
         self.base_dir = base_dir.resolve()
-        self.port = port or free_port()
+        self.port = port or reserve_port()
         self._child = Child(self.name.lower().replace(" ", "-"), self.base_dir)
         self._launched_at = 0.0
 
     @abstractmethod
     def client_environment(self) -> dict[str, str]:
-        """The environment variables that a client of this server needs."""
+        """Return the environment variables that a client of this server needs."""
 
     @abstractmethod
     def program(self) -> Program:
-        """The program to run."""
+        """Return the command that runs the server, with its environment."""
 
     @abstractmethod
     def why_not_ready(self) -> str | None:
-        """Send one request. Returns why it failed, None if it succeeded."""
+        """Send one request. Return why it failed, as a text; None if it succeeded."""
 
     def prepare(self) -> None:
         """Create the files that the server needs. Called before every launch, while the server does not run."""
@@ -143,7 +145,7 @@ class EmbeddedService(ABC):
 
         Raises:
             BadInput: a live process runs this server in this folder.
-            LocalServiceFailed: the preparation failed, or the port is taken.
+            EmbeddedServiceFailed: the preparation failed, or the port is taken.
         """
         self._launched_at = time.monotonic()
         self._child.end_leftover(self.stop_signal, grace_s=self.grace_s)
@@ -156,7 +158,7 @@ class EmbeddedService(ABC):
         """Return whether the launched server answers.
 
         Raises:
-            LocalServiceFailed: the server has exited, or `ready_timeout_s` have passed.
+            EmbeddedServiceFailed: the server has exited, or `ready_timeout_s` have passed.
         """
         status = self._child.exit_status()
         if status is not None:
@@ -170,7 +172,7 @@ class EmbeddedService(ABC):
         """Launch the server and return when it answers. After an error none of its processes runs.
 
         Raises:
-            BadInput, LocalServiceFailed: as `launch` and `is_ready` do.
+            BadInput, EmbeddedServiceFailed: as `launch` and `is_ready` do.
         """
         try:
             self.launch()
@@ -199,9 +201,9 @@ class EmbeddedService(ABC):
         self._child.end_leftover(self.stop_signal, grace_s=self.grace_s)
         shutil.rmtree(self.base_dir, ignore_errors=True)
 
-    def failure(self, reason: str) -> LocalServiceFailed:
+    def failure(self, reason: str) -> EmbeddedServiceFailed:
         """Return the error for a server that does not run, with the end of its log."""
-        return LocalServiceFailed(
+        return EmbeddedServiceFailed(
             self.name, reason, check=self.check, log=self._child.log_tail(), log_path=self.log_path
         )
 

@@ -21,13 +21,13 @@ from typing import ClassVar, NoReturn, Self
 from validation.domain import Seconds
 from validation.local.postgres import EmbeddedPostgres
 from validation.local.process import POLL_S, Child, Program
-from validation.local.service import HOST, EmbeddedService, ask_http
+from validation.local.service import HOST, EmbeddedService, try_http
 
 RUNNER_FOLDER = "runner_storage"
 """Name of the folder in the machine's temporary folder where Prefect keeps the working copies of its runs."""
 
 
-def own_temporary_folder() -> dict[str, str]:
+def temporary_folder_variables() -> dict[str, str]:
     """Return TMPDIR for a worker if another account owns Prefect's folder for runs; otherwise an empty mapping."""
     shared = Path(tempfile.gettempdir())
     try:
@@ -55,7 +55,7 @@ class WorkerProcess:
         limit: int = 2,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._environment = {**os.environ, **own_temporary_folder(), **environment, "WORKER_ID": name}
+        self._environment = {**os.environ, **temporary_folder_variables(), **environment, "WORKER_ID": name}
         self._command = ["worker", "start", "--name", name, "--pool", pool, "--type", kind, "--limit", str(limit)]
         self._child = Child(f"worker-{name}", folder)
 
@@ -64,6 +64,7 @@ class WorkerProcess:
         return self._child.pid
 
     def launch(self) -> Self:
+        """Start the worker and return at once."""
         self._child.launch(
             Program([sys.executable, "-m", "prefect", *self._command], self._environment), orphan_signal=SIGKILL
         )
@@ -115,9 +116,9 @@ class EmbeddedObjectStore(EmbeddedService):
         """Create a bucket, now and at each restart. An existing bucket is kept.
 
         Raises:
-            LocalServiceFailed: the server refused the request or does not answer.
+            EmbeddedServiceFailed: the server refused the request or does not answer.
         """
-        if (reason := ask_http(self.port, "PUT", f"/{name}")) is not None:
+        if (reason := try_http(self.port, "PUT", f"/{name}")) is not None:
             raise self.failure(reason)
         self._buckets.append(name)
 
@@ -133,11 +134,12 @@ class EmbeddedObjectStore(EmbeddedService):
 
     def why_not_ready(self) -> str | None:
         """Return why the server is not ready; None if it answers and its buckets exist. Missing buckets are created."""
-        asked = (ask_http(self.port, "PUT", f"/{bucket}") for bucket in self._buckets)
-        return ask_http(self.port, "GET", "/moto-api/") or next(filter(None, asked), None)
+        asked = (try_http(self.port, "PUT", f"/{bucket}") for bucket in self._buckets)
+        return try_http(self.port, "GET", "/moto-api/") or next(filter(None, asked), None)
 
     @property
     def _spool(self) -> Path:
+        """Return the folder of the temporary files of large objects."""
         return self.base_dir / "spool"
 
 
@@ -173,20 +175,21 @@ class EmbeddedPrefect(EmbeddedService):
 
     def client_environment(self) -> dict[str, str]:
         password = {"PREFECT_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
-        return {"PREFECT_API_URL": self.api_url, **password, **self._privacy_settings()}
+        return {"PREFECT_API_URL": self.api_url, **password, **self._common_settings()}
 
     def program(self) -> Program:
         """Return the command of the server, with an environment without settings of another Prefect installation."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         password = {"PREFECT_SERVER_API_AUTH_STRING": self._auth_string} if self._auth_string else {}
-        own = self._privacy_settings() | self._address() | self._database() | password
+        own = self._common_settings() | self._address() | self._database() | password
         settings = read_settings_file(SETTINGS_FILE) | own
         return Program([sys.executable, "-m", "prefect", "server", "start"], inherited | settings)
 
     def why_not_ready(self) -> str | None:
-        return ask_http(self.port, "GET", "/api/health")
+        return try_http(self.port, "GET", "/api/health")
 
-    def _privacy_settings(self) -> dict[str, str]:
+    def _common_settings(self) -> dict[str, str]:
+        """Return the settings of server and clients: a Prefect home of their own, and no telemetry."""
         return {
             "PREFECT_HOME": str(self.base_dir),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -199,6 +202,7 @@ class EmbeddedPrefect(EmbeddedService):
         return {"PREFECT_SERVER_API_HOST": HOST, "PREFECT_SERVER_API_PORT": str(self.port)}
 
     def _database(self) -> dict[str, str]:
+        """Return the setting of the Postgres database; empty for SQLite."""
         if self._database_url is None:
             return {}
         authority = self._database_url.partition("://")[2]
@@ -216,6 +220,7 @@ SOURCE_BUCKET = "transcribed"
 RESULTS_BUCKET = "validation-results"
 
 Report = Callable[[str], None]
+"""A function that shows one line about the start of the servers, such as ``print``."""
 
 
 class LocalStack:
@@ -259,7 +264,7 @@ class LocalStack:
 
         Raises:
             BadInput: a live process runs a stack in this folder.
-            LocalServiceFailed: a server does not start; the others have been stopped.
+            EmbeddedServiceFailed: a server does not start; the others have been stopped.
         """
         # Prefect's server starts first because it is the slowest: it loads while the Postgres cluster is created.
         self._undo.enter_context(running((self.prefect, self.object_store, self.postgres), self._report))
@@ -284,6 +289,7 @@ def running(services: Sequence[EmbeddedService], report: Report) -> Iterator[Non
 
 
 def _await_all(services: Sequence[EmbeddedService], report: Report) -> None:
+    """Wait until all launched services answer, and report each one that does."""
     waiting = list(services)
     while waiting:
         time.sleep(POLL_S)
@@ -306,4 +312,5 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 
 def _exit_as_terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    """Raise SystemExit with the exit code of a process that a signal ended."""
     raise SystemExit(128 + number)

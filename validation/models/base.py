@@ -27,7 +27,7 @@ class Batch:
         lengths: (B,) int64 true lengths in samples, ``1 <= lengths[i] <= T``.
         texts: B stored transcripts, as the tar has them.
         languages: B declared languages, None for a segment without one.
-        requested_models: B lists of the models that must score the segment; None stands for all models of the suite.
+        requested_models: B items: the names of the models that must score the segment, or None for all models.
         uploads: the audio on each device that has it: see ``upload.upload``.
     """
 
@@ -55,9 +55,9 @@ class SegmentModel(Protocol):
     columns: ClassVar[tuple[Column, ...]]
     """One column for every key that the model may put into ``Scored.values``."""
     languages: frozenset[str] | None
-    """Normalised codes of the languages that the model can identify; None for a model without this task."""
+    """Normalised codes of the languages that the model can identify; None if the model identifies no languages."""
     revision: str
-    """A hash that identifies the weights. Every manifest records it."""
+    """The weights and the variant of the computation, such as ``<hash>-float32``. Every manifest records it."""
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score a batch.

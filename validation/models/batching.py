@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.files import write_atomically
-from validation.hardware.gpu import GpuLost, GpuOutOfMemory, classify_gpu_errors
+from validation.hardware.gpu import GpuLost, GpuOutOfMemory, convert_gpu_errors
 from validation.models.base import Answering, Batch, LaunchableModel, SegmentModel
-from validation.models.weights import default_cache
+from validation.models.weights import default_weights_cache
 
 log = logging.getLogger(__name__)
 
 Allocate: TypeAlias = Callable[[tuple[int, int], type[np.float32]], NDArray[np.float32]]
+"""A function that allocates a float32 array of a given shape, as ``np.empty`` does."""
 
 ATTENTION_QUADRATIC_S = 161.0
 """The length, in seconds, at which the quadratic cost of attention equals the linear cost of the rest of a large speech
@@ -46,17 +47,26 @@ class PaddingStats:
 
 
 def padded_cost_s(duration_s: Seconds) -> Seconds:
-    """Compute the cost of one item of this padded length, in padded seconds: linear cost plus quadratic cost."""
+    """Compute what one item of this padded length costs in a batch: the length plus a quadratic term, in seconds.
+
+    The quadratic term stands for attention (``ATTENTION_QUADRATIC_S``). The batch budget counts this cost.
+    """
     return duration_s + duration_s**2 / ATTENTION_QUADRATIC_S
 
 
 def batch_cost_s(batch: Batch, *, min_padded_s: Seconds = 0.0) -> Seconds:
-    """Compute the cost of a batch, in the padded seconds that count against the batch budget."""
+    """Compute the cost of a batch, in padded seconds: the number of items times the cost of the longest item.
+
+    ``plan_batches`` documents ``min_padded_s``.
+    """
     return len(batch) * padded_cost_s(max(batch.waveforms.shape[1] / SAMPLE_RATE, min_padded_s))
 
 
 def max_batch_size(longest_s: Seconds, budget_s: Seconds, *, min_padded_s: Seconds = 0.0) -> int:
-    """Compute how many items fit in a batch whose longest item has the length ``longest_s``; at least one."""
+    """Compute how many items fit in a batch whose longest item has the length ``longest_s``; at least one.
+
+    ``plan_batches`` documents ``budget_s`` and ``min_padded_s``.
+    """
     return max(1, int(budget_s // padded_cost_s(max(longest_s, min_padded_s))))
 
 
@@ -64,7 +74,8 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padde
     """Group items of similar length into batches, the longest items first.
 
     If the longest items do not fit in memory, the first batch already shows it. A batch holds as many items as the
-    budget allows, if each item costs as much as the longest item. An item that exceeds the budget is a batch by itself.
+    budget allows. Each item costs as much as the longest item of its batch. An item that exceeds the budget is a batch
+    by itself.
 
     Args:
         durations_s: the length of each item.
@@ -105,7 +116,8 @@ def pad_stack(
     Args:
         waveforms: B mono waveforms.
         min_samples: the minimum T of the result.
-        allocate: a function that allocates the array, initialised or not; ``pinned_memory`` if a GPU reads the array.
+        allocate: a function that allocates the array, initialised or not. If a GPU reads the array, the function is
+            ``allocate_pinned_memory``.
 
     Returns:
         (B, T) float32, where T is the longest length but at least ``min_samples``, and (B,) int64 lengths in samples.
@@ -134,7 +146,10 @@ def pad_batch(utterances: Sequence[Utterance], *, allocate: Allocate = np.empty)
 
 
 def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Make a batch of the segments ``rows`` of another batch, padded only to the longest of these segments."""
+    """Make a batch of some segments of another batch, padded only to the longest of these segments.
+
+    ``rows`` are indices in ascending order. If they are all indices of the batch, the batch itself is returned.
+    """
     if len(rows) == len(batch):
         return batch
     lengths = batch.lengths[rows]
@@ -147,7 +162,7 @@ def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
 # --- Budget ---------------------------------------------------------------------------------------------------
 
 
-class Budget:
+class BatchBudget:
     """The batch budget: the greatest ``batch_cost_s`` that a batch may have, in padded seconds. It never grows.
 
     Args:
@@ -174,18 +189,26 @@ class Budget:
 
 
 def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Path:
-    """Locate the file that keeps a suite's budget. Each combination of weights and GPU name has a file of its own."""
+    """Locate the file that keeps a suite's budget. Each combination of weights and GPU has a file of its own.
+
+    Args:
+        suite: the name of the suite.
+        revisions: the revision of each model, by model name.
+        gpu: the name of the GPU; None without a GPU.
+    """
     key = hashlib.sha256(json.dumps([sorted(revisions.items()), gpu]).encode()).hexdigest()[:12]
-    return default_cache().with_name("budgets") / f"{suite}-{key}.json"
+    return default_weights_cache().with_name("budgets") / f"{suite}-{key}.json"
 
 
 def _read_budget(path: Path | None) -> Seconds | None:
+    """Read a saved budget in padded seconds; return None without a path, without a file, or for another file."""
     with suppress(OSError, ValueError, KeyError, TypeError):  # no file, or not a budget file
         return float(json.loads(path.read_text())["budget_s"]) if path else None
     return None
 
 
 def _write_budget(path: Path | None, seconds: Seconds) -> None:
+    """Save a budget in padded seconds. Log an error of the disk; do nothing without a path."""
     if path is None:
         return
     try:
@@ -209,7 +232,7 @@ def launch_model(model: SegmentModel, batch: Batch) -> Answering:
     if not isinstance(model, LaunchableModel):
         return lambda: model.score(batch)
     try:
-        return classify_gpu_errors(lambda: model.launch(batch))
+        return convert_gpu_errors(lambda: model.launch(batch))
     except GpuLost:
         raise
     except Exception as error:  # noqa: BLE001 - see ``Bisection``
@@ -272,7 +295,7 @@ class Bisection:
 
 
 def _call(answering: Answering, count: int) -> list[Answer]:
-    answers = classify_gpu_errors(lambda: list(answering()))
+    answers = convert_gpu_errors(lambda: list(answering()))
     if len(answers) != count:
         raise ValueError(f"{len(answers)} answers to {count} segments")
     return answers
@@ -285,6 +308,6 @@ def _raiser(error: Exception) -> Answering:
     return fail
 
 
-def too_short(samples: int, min_samples: int) -> Fault:
+def too_short_fault(samples: int, min_samples: int) -> Fault:
     """Make the fault of a segment that is shorter than a model's minimum."""
     return Fault("too_short", f"{samples} samples; the model needs {min_samples}")

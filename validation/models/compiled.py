@@ -18,7 +18,7 @@ from torch import nn
 
 from validation.errors import BadInput
 from validation.hardware.device import Device
-from validation.models.weights import default_cache
+from validation.models.weights import default_weights_cache
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def compile_layers(layers: Iterable[nn.Module], backend: str | Callable[..., Any
 
     If the compiler fails on a layer, the layer runs as it is.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(default_cache().with_name("compiled")))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(default_weights_cache().with_name("compiled")))
     config = torch._dynamo.config  # noqa: SLF001 - the documented place of these settings
     config.recompile_limit, config.suppress_errors = MAX_PROGRAMS, True
     for layer in layers:

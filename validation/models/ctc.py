@@ -33,7 +33,7 @@ class Alignment:
     log_p: float
     """The log-probability of the alignment, in nats."""
     token_lp: NDArray[np.float64]
-    """(U,) mean log-probability of each token over the frames that are aligned to the token."""
+    """(U,) mean log-probability of each of the U tokens over the frames that are aligned to the token."""
     frame_lp: NDArray[np.float64]
     """(T,) log-probability of the symbol that the alignment emits in each frame."""
     first_frame: int
@@ -56,7 +56,7 @@ def sum_paths(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]],
     """
     wild, counts = log_probs.shape[2], torch.tensor([len(text) for text in texts], device="cpu")
     with_wild = torch.cat([log_probs, log_probs.amax(dim=2, keepdim=True)], dim=2)
-    targets = _tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
+    targets = _int_tensor([wild if token == WILDCARD else token for text in texts for token in text], log_probs)
     return -functional.ctc_loss(with_wild.transpose(0, 1), targets, frames, counts, blank=blank, reduction="none")
 
 
@@ -65,31 +65,31 @@ def find_paths(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the likeliest alignment of each text (Viterbi). ``sum_paths`` documents the arguments.
 
-    Every text must have an alignment: see ``is_feasible``.
+    Every text must have an alignment: see ``has_alignment``.
 
     Returns:
         (B,) log-probability of the alignment, (B, T) int32 state in each frame, and (B, T) log-probability of the
-        symbol that the alignment emits in each frame. ``describe_paths`` turns them into alignments.
+        symbol that the alignment emits in each frame. ``make_alignments`` turns them into alignments.
     """
     lattice = _build_lattice(log_probs, frames.to(log_probs.device, non_blocking=True), texts, blank)
     reached, steps = _advance(lattice)
-    log_p, back = _end(reached, lattice.last).max(dim=0)
-    states = _trace_back(lattice.alive, steps, lattice.last - back)
+    log_p, back = _end_log_probs(reached, lattice.last).max(dim=0)
+    states = _trace_back(lattice.is_frame, steps, lattice.last - back)
     emitted = lattice.emissions.gather(2, states[:, :, None])[:, :, 0]
     return log_p, states.T.int(), emitted.T
 
 
-def describe_paths(
+def make_alignments(
     log_p: NDArray[np.floating],
     states: NDArray[np.integer],
     emitted: NDArray[np.floating],
     frames: Sequence[int],
     texts: Sequence[Sequence[int]],
 ) -> list[Alignment]:
-    """Describe the alignments that ``find_paths`` returns, after they were copied to the host."""
+    """Make the alignments of the paths that ``find_paths`` returns, after they were copied to the host."""
     rows = zip(log_p.tolist(), states, emitted, frames, texts, strict=True)
     return [
-        _describe(p, path[:count], emissions[:count].astype(np.float64), len(text))
+        _make_alignment(p, path[:count], emissions[:count].astype(np.float64), len(text))
         for p, path, emissions, count, text in rows
     ]
 
@@ -108,14 +108,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def is_feasible(text: Sequence[int], frames: int) -> bool:
-    """Return whether a text has an alignment: one frame per token, and one more per pair of equal neighbours."""
+def has_alignment(text: Sequence[int], frames: int) -> bool:
+    """Return whether a text has an alignment with ``frames`` frames.
+
+    An alignment needs one frame per token, and one more for the blank between two equal neighbours.
+    """
     repeats = sum(left == right for left, right in pairwise(text))
     return len(text) + repeats <= frames
 
 
 def collapse(symbols: NDArray[np.int64], *, blank: int) -> tuple[int, ...]:
-    """Convert one symbol per frame to tokens: merge repeated symbols, then remove blanks."""
+    """Convert (T,) symbols, one per frame, to tokens: merge repeated symbols, then remove blanks."""
     changed = np.concatenate([[True], symbols[1:] != symbols[:-1]])
     return tuple(map(int, symbols[changed & (symbols != blank)]))
 
@@ -125,16 +128,17 @@ class _Lattice:
     """The CTC lattices of B texts, with S states and T frames each."""
 
     emissions: Tensor
-    """(T, B, S) log-probability of each state's symbol in each frame."""
+    """(T, B, S) log-probability of each state's symbol per frame; of ``WILDCARD``, that of the likeliest symbol."""
     skip_lp: Tensor
     """(B, S): 0 for a state that a path may enter from the state two before it, else minus infinity."""
-    alive: Tensor
+    is_frame: Tensor
     """(T, B) bool: True for a frame of the item, False for padding."""
     last: Tensor
     """(B,) index of each item's last state, which is the blank after the last token."""
 
 
 def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
+    """Build the lattices of B texts. ``score_texts`` documents the arguments."""
     states = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
     for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text
@@ -145,8 +149,8 @@ def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[i
     skip_lp = torch.full_like(symbols, -inf, dtype=log_probs.dtype)
     may_skip = (symbols[:, 2:] != blank) & (symbols[:, 2:] != symbols[:, :-2])
     skip_lp[:, 2:].masked_fill_(may_skip, 0.0)
-    alive = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
-    return _Lattice(emissions, skip_lp, alive, _tensor([2 * len(text) for text in texts], log_probs))
+    is_frame = torch.arange(len(by_frame), device=frames.device)[:, None] < frames
+    return _Lattice(emissions, skip_lp, is_frame, _int_tensor([2 * len(text) for text in texts], log_probs))
 
 
 def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
@@ -167,32 +171,37 @@ def _advance(lattice: _Lattice) -> tuple[Tensor, Tensor]:
         best = torch.maximum(reached, one)
         steps[frame] = (one > reached).to(torch.uint8).masked_fill_(two > best, 2)
         arrived = torch.maximum(best, two) + emissions[frame]
-        reached = torch.where(lattice.alive[frame, :, None], arrived, reached)
+        reached = torch.where(lattice.is_frame[frame, :, None], arrived, reached)
     return reached, steps
 
 
-def _end(reached: Tensor, last: Tensor) -> Tensor:
-    """Return the log-probabilities of the paths that end in the last blank and in the last token, (2, B)."""
+def _end_log_probs(reached: Tensor, last: Tensor) -> Tensor:
+    """Return (2, B) log-probabilities: of the path that ends in the last blank, and of that in the last token.
+
+    An empty text has no last token: its second log-probability is minus infinity.
+    """
     in_blank = reached.gather(1, last[:, None])[:, 0]
     in_token = reached.gather(1, (last - 1).clamp(min=0)[:, None])[:, 0]
     return torch.stack([in_blank, in_token.masked_fill(last == 0, -inf)])
 
 
-def _trace_back(alive: Tensor, steps: Tensor, state: Tensor) -> Tensor:
+def _trace_back(is_frame: Tensor, steps: Tensor, state: Tensor) -> Tensor:
     """Follow the steps back from each item's end state; return the (T, B) states in all frames, padding included."""
-    states = torch.empty_like(alive, dtype=torch.int64)
+    states = torch.empty_like(is_frame, dtype=torch.int64)
     for frame in reversed(range(len(steps))):
         states[frame] = state
         taken = steps[frame].gather(1, state[:, None])[:, 0]
-        state = torch.where(alive[frame], state - taken, state)
+        state = torch.where(is_frame[frame], state - taken, state)
     return states
 
 
-def _tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+def _int_tensor(numbers: Sequence[int], like: Tensor) -> Tensor:
+    """Make an int64 tensor on the device of ``like``."""
     return torch.tensor(numbers, dtype=torch.int64, device=like.device)
 
 
-def _describe(log_p: float, path: NDArray[np.integer], emitted: NDArray[np.float64], tokens: int) -> Alignment:
+def _make_alignment(log_p: float, path: NDArray[np.integer], emitted: NDArray[np.float64], tokens: int) -> Alignment:
+    """Make the alignment of a text of ``tokens`` tokens from the state and the log-probability of each frame."""
     in_token = path % 2 == 1
     of_token = path[in_token] // 2
     sums = np.bincount(of_token, weights=emitted[in_token], minlength=tokens)

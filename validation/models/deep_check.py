@@ -1,7 +1,7 @@
 """The deep check of the weights of the suite `indic`.
 
-The checks compare features and log-probabilities with the published files, read the labels of the LID models, and score
-speech with known text.
+The checks compare features and log-probabilities with the results of the published files, read the labels of the LID
+models, and score speech with known text.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,17 +35,20 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class WeightsCheck:
     """The result of one comparison."""
 
     model: str
+    """The name of the model in the suite."""
     subject: str
+    """What is compared, such as ``labels`` or ``text of <clip>``."""
     found: str
+    """The measured difference, or a description of what was found."""
     passed: bool
 
 
-def check_deep(root: Path | None = None) -> Iterator[Check]:
-    """Check the weights below ``root``, or below VFLEET_WEIGHTS if ``root`` is None.
+def run_deep_check(root: Path | None = None) -> Iterator[WeightsCheck]:
+    """Check the weights below ``root``, or below VFLEET_WEIGHTS if ``root`` is None; yield one result per comparison.
 
     Cheap checks come first: the front end, the graphs, the labels, then speech with known text. Speech is checked only
     if ``root`` is None.
@@ -65,11 +68,11 @@ def check_deep(root: Path | None = None) -> Iterator[Check]:
         yield from _check_speech()
 
 
-def _check_front_end(path: Path, audios: list[Waveform]) -> Check:
+def _check_front_end(path: Path, audios: list[Waveform]) -> WeightsCheck:
     """Compare the features of ``LogMel`` with those of the published front end, one clip at a time."""
     model, subject = "conformer", f"features against {path.name}"
     if not path.is_file():
-        return Check(model, subject, f"{path} is missing: run `make weights` again", passed=False)
+        return WeightsCheck(model, subject, f"{path} is missing: run `make weights` again", passed=False)
     load: Callable[..., Any] = torch.jit.load
     published, ours, worst = load(path, map_location="cpu").eval(), LogMel(), 0.0
     for audio in audios:
@@ -78,19 +81,19 @@ def _check_front_end(path: Path, audios: list[Waveform]) -> Check:
             expected, frames = published(input_signal=waveform, length=length)
             found, counts = ours(waveform, length)
         if int(frames[0]) != int(counts[0]):
-            return Check(model, subject, f"{int(counts[0])} frames, not {int(frames[0])}", passed=False)
+            return WeightsCheck(model, subject, f"{int(counts[0])} frames, not {int(frames[0])}", passed=False)
         worst = max(worst, float((found - expected[:, :, : found.shape[2]]).abs().max()))
-    return Check(model, subject, f"{worst:.1e}", passed=worst <= TOLERANCE)
+    return WeightsCheck(model, subject, f"{worst:.1e}", passed=worst <= TOLERANCE)
 
 
 def _check_engines(
     assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
-) -> Iterator[Check]:
+) -> Iterator[WeightsCheck]:
     """Compare both engines with the published graphs, which run without patches.
 
     The engines run on one padded batch of all clips, the published graphs on one clip at a time.
     """
-    expected = _run_stock(assets, vocabulary, audios, languages)
+    expected = _run_published_graphs(assets, vocabulary, audios, languages)
     batch = pad_batch([Utterance(audio, "", None) for audio in audios])
     device = DeviceConfig(device_from_settings().device, "float32")
     for load in (
@@ -102,23 +105,23 @@ def _check_engines(
         found = [own[:count] for own, count in zip(output.log_probs.cpu().numpy(), output.frames, strict=True)]
         subject = f"{engine.name} against the published graphs"
         if [len(own) for own in found] != [len(own) for own in expected]:
-            yield Check("conformer", subject, "other numbers of frames", passed=False)
+            yield WeightsCheck("conformer", subject, "other numbers of frames", passed=False)
             continue
         worst = max(float(np.abs(own - other).max()) for own, other in zip(found, expected, strict=True))
         same_text = all(
             np.array_equal(own.argmax(axis=1), other.argmax(axis=1)) for own, other in zip(found, expected, strict=True)
         )
         text = "same text" if same_text else "other text"
-        yield Check("conformer", subject, f"{worst:.1e}, {text}", passed=worst <= TOLERANCE and same_text)
+        yield WeightsCheck("conformer", subject, f"{worst:.1e}, {text}", passed=worst <= TOLERANCE and same_text)
 
 
-def _run_stock(
+def _run_published_graphs(
     assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
     """Run the published graphs, without patches, on one clip at a time.
 
     Returns:
-        For each clip, (T, 257) log-probabilities of the pieces of the clip's language.
+        For each clip, (T, 257) log-probabilities of the subword pieces of the clip's language.
     """
     sessions = [
         create_onnx_session(graph.proto.SerializeToString(), threads=count_cores(), weights=graph.weights)
@@ -134,8 +137,10 @@ def _run_stock(
     return outputs
 
 
-def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
+def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[WeightsCheck]:
     """Load each LID model, and list the languages of IndicConformer on which the LID model abstains.
+
+    These checks always pass, because a LID model may abstain.
 
     Raises:
         BadInput: a label of a LID model is no known language code.
@@ -145,16 +150,16 @@ def _check_labels(vocabulary: Vocabulary, root: Path | None) -> Iterator[Check]:
         model = kind(threads=count_cores(), root=root, device_config=device)
         unknown = sorted(set(vocabulary.languages) - (model.languages or frozenset()))
         abstains = f"abstains on {', '.join(unknown)}" if unknown else "knows all languages of conformer"
-        yield Check(model.name, "labels", f"{len(model.languages or ())} languages; {abstains}", passed=True)
+        yield WeightsCheck(model.name, "labels", f"{len(model.languages or ())} languages; {abstains}", passed=True)
 
 
-def _check_speech() -> Iterator[Check]:
+def _check_speech() -> Iterator[WeightsCheck]:
     """Score the clips of the suite ``indic`` on the configured device; check the recognised texts and languages."""
     suite = load_suite("indic")
     for clip in transcribe_clips(suite):
-        yield Check(
+        yield WeightsCheck(
             "conformer", f"text of {clip.clip}", f"CER {clip.cer:.2f}: {clip.recognised}", passed=clip.cer <= MAX_CER
         )
         for model, language in clip.languages.items():
             # A LID model may err on a short clip. So `check_speech` requires only one right answer in total.
-            yield Check(model, f"language of {clip.clip}", str(language), passed=language == clip.language)
+            yield WeightsCheck(model, f"language of {clip.clip}", str(language), passed=language == clip.language)

@@ -73,7 +73,7 @@ class Dnsmos:
             windows = [cut_windows(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
             raw = self._run(np.concatenate(windows))
         rated = np.stack([fit(column) for fit, column in zip(_POLYNOMIALS, raw.T, strict=True)], axis=1)
-        return [_describe(own.mean(axis=0)) for own in np.split(rated, np.cumsum(counts)[:-1])]
+        return [_make_answer(own.mean(axis=0)) for own in np.split(rated, np.cumsum(counts)[:-1])]
 
     def _run(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the (W, 3) raw outputs for (W, WINDOW_SAMPLES) windows."""
@@ -119,6 +119,7 @@ def cut_windows(audio: Waveform) -> NDArray[np.float32]:
     return np.resize(audio, (count, WINDOW_SAMPLES))
 
 
-def _describe(ratings: NDArray[np.float64]) -> Scored:
+def _make_answer(ratings: NDArray[np.float64]) -> Scored:
+    """Make the answer from the (3,) ratings of one segment."""
     sig, bak, ovr = map(float, ratings)
     return Scored({"sig": sig, "bak": bak, "ovr": ovr})

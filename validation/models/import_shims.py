@@ -38,6 +38,7 @@ def importing_speechbrain() -> Iterator[None]:
 
 
 def _absent_extension() -> ModuleType:
+    """Make the module that replaces the compiled extension and reports that there is none."""
     module = ModuleType("torchaudio._extension", "Replaces the extension of a CUDA build on a CPU torch.")
     vars(module).update(
         _check_cuda_version=lambda: None,
@@ -49,6 +50,8 @@ def _absent_extension() -> ModuleType:
 
 
 def _refuse(function: Any) -> Any:
+    """Replace a function of the extension by a function that raises RuntimeError."""
+
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError(f"torchaudio.{function.__name__} is compiled for CUDA, and this torch has none")
 

@@ -1,4 +1,4 @@
-"""Read the languages that a suite's models can identify from small files of the weights, without loading a model."""
+"""Read which languages a suite's models can identify. Only small files of the weights are read; no model is loaded."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from validation.models.weights import find_weights
 
 _ENCODER_LINE = re.compile(r"'(?P<label>[^']+)' => \d+")
 """A line of the file that speechbrain's label encoder writes (``speechbrain.dataio.encoder``)."""
-_ENCODER_EXTRAS = "================"
+_ENCODER_LABELS_END = "================"
 """The line of that file after the last label."""
 
 
@@ -26,7 +26,7 @@ def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None
 
     Returns:
         Normalised codes, equal to ``SuiteRoles.known_languages`` of the loaded suite; empty if no model identifies
-        languages. None if a file is missing or cannot be read.
+        languages. None if a file is missing or cannot be read, or ``root`` is needed and None.
     """
     readers = [_READERS[model] for model in SUITES[suite].models if model in _READERS]
     try:
@@ -36,35 +36,39 @@ def read_known_languages(suite: str, root: Path | None) -> frozenset[str] | None
     return frozenset(to_macrolanguage(language_of_label(label)) for label in labels)
 
 
-def _read_whisper(_root: Path | None) -> list[str]:
+def _read_whisper_labels(_root: Path | None) -> list[str]:
+    """Read the labels of Whisper from the installed package, so ``_root`` is not used."""
     weights = find_weights("whisper-base")
     tokens = {token["id"]: token["content"] for token in json.loads(weights.read("tokenizer.json"))["added_tokens"]}
     return [tokens[token].strip("<|>") for token in json.loads(weights.read("config.json"))["lang_ids"]]
 
 
-def _read_conformer(root: Path | None) -> list[str]:
-    return list(json.loads(_read(root, "indicconformer-600m", "assets/vocab.json")))
+def _read_conformer_labels(root: Path | None) -> list[str]:
+    return list(json.loads(_read_text_file(root, "indicconformer-600m", "assets/vocab.json")))
 
 
-def _read_mms(root: Path | None) -> list[str]:
-    return list(json.loads(_read(root, "mms-lid-256", "config.json"))["id2label"].values())
+def _read_mms_labels(root: Path | None) -> list[str]:
+    return list(json.loads(_read_text_file(root, "mms-lid-256", "config.json"))["id2label"].values())
 
 
-def _read_voxlingua(root: Path | None) -> list[str]:
-    lines = _read(root, "voxlingua107-ecapa", "label_encoder.txt").partition(_ENCODER_EXTRAS)[0].splitlines()
+def _read_voxlingua_labels(root: Path | None) -> list[str]:
+    lines = (
+        _read_text_file(root, "voxlingua107-ecapa", "label_encoder.txt").partition(_ENCODER_LABELS_END)[0].splitlines()
+    )
     return [match["label"] for line in lines if (match := _ENCODER_LINE.fullmatch(line.strip()))]
 
 
-def _read(root: Path | None, model: str, name: str) -> str:
+def _read_text_file(root: Path | None, model: str, name: str) -> str:
+    """Read a text file of a model's weights folder; raise LookupError if ``root`` is None."""
     if root is None:
         raise LookupError("VFLEET_WEIGHTS is not set")
     return (root / model / name).read_text(encoding="utf-8")
 
 
 _READERS: Mapping[str, Callable[[Path | None], list[str]]] = {
-    "whisper": _read_whisper,
-    "conformer": _read_conformer,
-    "mms": _read_mms,
-    "voxlingua": _read_voxlingua,
+    "whisper": _read_whisper_labels,
+    "conformer": _read_conformer_labels,
+    "mms": _read_mms_labels,
+    "voxlingua": _read_voxlingua_labels,
 }
 """The functions that read the labels of a model, by the model's name in ``SUITES``. Other models have no labels."""

@@ -1,4 +1,4 @@
-"""Identify the language of segments with a classifier (LID). The LID models share these labels and columns."""
+"""Identify the language of segments with a classifier: the labels, columns and batches of MMS-LID and VoxLingua107."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from validation.hardware.device import Device
 from validation.hardware.streams import read_later
 from validation.languages import normalize_language_code, to_macrolanguage
 from validation.models.base import Answering, Batch
-from validation.models.batching import too_short
+from validation.models.batching import too_short_fault
 from validation.models.upload import DeviceAudio, upload_pieces
 
 MAX_PIECE_S: Seconds = 60.0
@@ -29,7 +29,7 @@ Classifier: TypeAlias = Callable[[DeviceAudio], Tensor]
 
 
 class LanguageLabels:
-    """The labels of a classifier as normalised language codes; ``to_macrolanguage`` replaces a lect by its language.
+    """The labels of a classifier as normalised language codes, after ``to_macrolanguage``.
 
     The probability of a language is the sum over the labels of that language, such as ``swa`` and ``swh``, or ``hin``
     and ``bho``. A label that is not in ISO 639 stays unchanged, so that the label's probability still counts against
@@ -43,20 +43,21 @@ class LanguageLabels:
         """Convert the labels, which are in the order of the outputs and look like ``hin``, ``hi`` or ``hi: Hindi``."""
         codes = [to_macrolanguage(language_of_label(label)) for label in labels]
         self.codes = tuple(dict.fromkeys(codes))
+        """The languages of the classifier, as normalised codes without duplicates."""
         self._code_of_label = np.array([self.codes.index(code) for code in codes])
 
-    def fold(self, label_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sum_per_language(self, label_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum the (L,) label probabilities per language; return the (C,) probabilities of ``codes``."""
         code_p = np.zeros(len(self.codes))
         np.add.at(code_p, self._code_of_label, label_p)
         return code_p
 
-    def describe(self, label_p: NDArray[np.float64], declared: str | None) -> Scored:
+    def make_answer(self, label_p: NDArray[np.float64], declared: str | None) -> Scored:
         """Make the answer for one segment from its (L,) label probabilities.
 
         ``declared_p`` is None if the model does not know the declared language.
         """
-        code_p = self.fold(label_p)
+        code_p = self.sum_per_language(label_p)
         likeliest = int(code_p.argmax())
         code = to_macrolanguage(normalize_language_code(declared) or "")
         declared_p = float(code_p[self.codes.index(code)]) if code in self.codes else None
@@ -119,7 +120,7 @@ def launch_classification(
         A function that returns one answer per segment, in the order of the batch.
     """
     rows = [row for row, length in enumerate(batch.lengths) if length >= min_samples]
-    answers: list[Answer] = [Unscored(too_short(int(length), min_samples)) for length in batch.lengths]
+    answers: list[Answer] = [Unscored(too_short_fault(int(length), min_samples)) for length in batch.lengths]
     if not rows:
         return lambda: answers
     pieces = upload_pieces(batch, rows, MAX_PIECE_S, device)
@@ -129,7 +130,7 @@ def launch_classification(
     def answer() -> list[Answer]:
         (piece_p,) = read()
         for row, own in zip(rows, np.split(piece_p, ends), strict=True):
-            answers[row] = labels.describe(own.mean(axis=0), batch.languages[row])
+            answers[row] = labels.make_answer(own.mean(axis=0), batch.languages[row])
         return answers
 
     return answer

@@ -50,6 +50,7 @@ class FrameFrontEnd(nn.Module):
         return torch.cat([self._run(audio[start : start + rows]) for start in range(0, len(audio), rows)])
 
     def _run(self, audio: Tensor) -> Tensor:
+        """Compute the features of rows that are small enough to be computed at once."""
         hidden = audio[:, :, None].contiguous()
         for layer in self.layers:
             hidden = layer(hidden)
@@ -83,7 +84,7 @@ FRONT_END_S = 80.0
 """Seconds of audio that the convolutions process at once. In half precision each layer takes 3.3 MB per second, and
 three layers are in memory at a time. Without this limit the convolutions would need more than the transformer."""
 MIN_SAMPLES = 400
-"""Samples from which the convolutions compute one frame."""
+"""The shortest audio, in samples: the convolutions compute one frame from it."""
 
 _VARIANCE_FLOOR = 1e-7
 """The constant that ``Wav2Vec2FeatureExtractor`` adds to the variance."""
@@ -202,11 +203,11 @@ def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
     _require(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
     _require(folder, "do_normalize", extractor.do_normalize, True)
     _require(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
-    refuse_partial(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
+    require_exact_parameters(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
     return MmsNetwork(network, device, dtype)
 
 
-def refuse_partial(file: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+def require_exact_parameters(file: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
     """Check that a weight file holds exactly the parameters of the network. A missing parameter would stay random.
 
     Only ``masked_spec_embed``, which is used in training, may be missing.
@@ -252,6 +253,7 @@ class _InFloat32(nn.Module):
 
 
 def _require(folder: Path, key: str, found: object, expected: object) -> None:
+    """Raise ``BadInput`` if a value of the model's configuration is not the expected one."""
     if found != expected:
         raise BadInput(
             f"{folder}: {key} is {found!r} where MMS-LID has {expected!r}; answers would depend on padding: "

@@ -56,6 +56,7 @@ def create_onnx_session(
 
 
 def _require_gpu(device: str, providers: list[str]) -> None:
+    """Raise ``BadInput`` if ``device`` is ``cuda`` and the CUDA provider is not among the providers."""
     if device == "cuda" and "CUDAExecutionProvider" not in providers:
         raise BadInput(
             f"ONNX Runtime {onnxruntime.__version__} computes with {', '.join(providers)}, not on the GPU: "

@@ -25,19 +25,23 @@ beyond them show an overflow. A published float16 build of the recogniser wrote 
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one comparison: the measured value, and whether the value is within its limit."""
+class PrecisionCheck:
+    """The result of one comparison between the precisions."""
 
     model: str
     measure: str
+    """What is measured, such as ``answers lost`` or ``mean CER change``."""
     found: float
+    """The measured value."""
     limit: str
+    """The limit of the value, as text such as ``<= 0.02``."""
     passed: bool
+    """Whether the value is within its limit."""
 
 
 def compare_precisions(
     utterances: Sequence[Utterance], single: Answers, half: Answers, roles: SuiteRoles
-) -> list[Check]:
+) -> list[PrecisionCheck]:
     """Compare the answers of a suite in half precision with its answers in single precision.
 
     Args:
@@ -51,11 +55,11 @@ def compare_precisions(
         language and of its probabilities. For the ASR model, checks of blank texts, CER and alignment scores. All but
         the first use only utterances with an answer in both precisions.
     """
-    checks: list[Check] = []
+    checks: list[PrecisionCheck] = []
     for model in roles.models:
         pairs = [_values_of(before[model], after[model]) for before, after in zip(single, half, strict=True)]
         lost = sum(bool(before) and not after for before, after in pairs)
-        checks.append(Check(model, "answers lost", lost, "= 0", lost == 0))
+        checks.append(PrecisionCheck(model, "answers lost", lost, "= 0", lost == 0))
         both = [bool(before and after) for before, after in pairs]
         answered = list(compress(pairs, both))
         if model in roles.lid_models:
@@ -70,23 +74,28 @@ _Pairs: TypeAlias = Sequence[tuple[_Values, _Values]]
 
 
 def _values_of(before: Answer, after: Answer) -> tuple[_Values, _Values]:
+    """Return the values of two answers; empty for an answer that is ``Unscored``."""
     return before.values if isinstance(before, Scored) else {}, after.values if isinstance(after, Scored) else {}
 
 
-def _compare_lid(model: str, pairs: _Pairs) -> Iterator[Check]:
+def _compare_lid(model: str, pairs: _Pairs) -> Iterator[PrecisionCheck]:
+    """Compare the likeliest languages and the probabilities of a LID model; ``pairs`` are values before and after."""
     named = [(before, after) for before, after in pairs if before["language"] is not None]
     if not named:
         return
     agreeing = float(np.mean([before["language"] == after["language"] for before, after in named]))
-    yield Check(model, "top-1 agreement", agreeing, f">= {MIN_TOP1_AGREEMENT:.1%}", agreeing >= MIN_TOP1_AGREEMENT)
+    yield PrecisionCheck(
+        model, "top-1 agreement", agreeing, f">= {MIN_TOP1_AGREEMENT:.1%}", agreeing >= MIN_TOP1_AGREEMENT
+    )
     for column in ("language_p", "declared_p"):
         yield from _compare_numbers(model, column, named, MAX_P_CHANGE)
 
 
-def _compare_asr(model: str, utterances: Sequence[Utterance], pairs: _Pairs) -> Iterator[Check]:
+def _compare_asr(model: str, utterances: Sequence[Utterance], pairs: _Pairs) -> Iterator[PrecisionCheck]:
+    """Compare the texts and the alignment scores of the ASR model; ``pairs`` are values before and after."""
     texts = [(str(before["text"] or ""), str(after["text"] or "")) for before, after in pairs]
     blanks = sum(not after for _, after in texts) - sum(not before for before, _ in texts)
-    yield Check(model, "further blank texts", blanks, "= 0", blanks == 0)
+    yield PrecisionCheck(model, "further blank texts", blanks, "= 0", blanks == 0)
     changes = [
         change
         for utterance, (before, after) in zip(utterances, texts, strict=True)
@@ -94,7 +103,7 @@ def _compare_asr(model: str, utterances: Sequence[Utterance], pairs: _Pairs) -> 
     ]
     if changes:
         mean = float(np.mean(np.abs(changes)))
-        yield Check(model, "mean CER change", mean, f"<= {MAX_CER_CHANGE:g}", mean <= MAX_CER_CHANGE)
+        yield PrecisionCheck(model, "mean CER change", mean, f"<= {MAX_CER_CHANGE:g}", mean <= MAX_CER_CHANGE)
     for column in ("align_tok", "align_frame"):
         yield from _compare_numbers(model, column, pairs, MAX_ALIGN_CHANGE)
 
@@ -110,7 +119,7 @@ def _cer_change(utterance: Utterance, before: str, after: str) -> float | None:
     return None if rates[0] is None or rates[1] is None else rates[1] - rates[0]
 
 
-def _compare_numbers(model: str, column: str, pairs: _Pairs, limit: float) -> Iterator[Check]:
+def _compare_numbers(model: str, column: str, pairs: _Pairs, limit: float) -> Iterator[PrecisionCheck]:
     """Check the 99th percentile of a column's changes. A value that is null on one side only is an infinite change."""
     changes = [
         abs(float(before[column] or 0) - float(after[column] or 0))
@@ -121,4 +130,4 @@ def _compare_numbers(model: str, column: str, pairs: _Pairs, limit: float) -> It
     ]
     if changes:
         p99 = float(np.percentile(changes, 99, method="higher"))
-        yield Check(model, f"{column} change, p99", p99, f"<= {limit:g}", p99 <= limit)
+        yield PrecisionCheck(model, f"{column} change, p99", p99, f"<= {limit:g}", p99 <= limit)

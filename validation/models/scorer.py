@@ -37,10 +37,13 @@ class Scorer(Protocol):
     """A suite of models, either in this process or in the inference server."""
 
     name: str
+    """The name of the suite."""
     roles: SuiteRoles
     rules: Rules
     revisions: Mapping[str, str]
+    """The revision of each model, by model name."""
     columns: Mapping[str, Sequence[Column]]
+    """The columns of each model, by model name, in the order of a shard."""
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
         """Start to score utterances with every model; return the job at once. Any thread may call this method."""
@@ -54,12 +57,12 @@ class SyncScorerMixin:
         """Score utterances with every model; return one mapping from model name to answer per utterance, in order."""
         raise NotImplementedError
 
-    def begin(self, utterances: Sequence[Utterance]) -> "CompletedJob":
+    def begin(self, utterances: Sequence[Utterance]) -> "SyncScoringJob":
         """Return a job whose ``wait`` scores the utterances."""
-        return CompletedJob(self, utterances)
+        return SyncScoringJob(self, utterances)
 
 
-class CompletedJob:
+class SyncScoringJob:
     """A scoring job that scores inside ``wait``. ``wait`` ignores its timeout and returns with all answers."""
 
     def __init__(self, scorer: SyncScorerMixin, utterances: Sequence[Utterance]) -> None:
@@ -89,7 +92,8 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
     Args:
         decoded: the video with the audio of its segments.
-        answers: one mapping from model name to answer per segment that has audio, in the order of the segments.
+        answers: one mapping from model name to answer per segment that the models scored, in the order of the segments.
+            The models score a segment if ``DecodedSegment.utterance_for`` returns an utterance.
         scorer: the suite that gave the answers. Its roles determine the signals, and its rules the verdict.
     """
     known = scorer.roles.known_languages
@@ -101,6 +105,7 @@ def build_rows(decoded: DecodedVideo, answers: Iterator[Mapping[str, Answer]], s
 
 
 def _build_row(index: int, decoded: DecodedSegment, answers: Mapping[str, Answer], scorer: Scorer) -> Row:
+    """Build the row of one segment, without ``layout``. ``index`` is the position of the segment in its video."""
     segment = decoded.segment
     signals = segment_signals(decoded, answers, language=normalize_language_code(segment.language), roles=scorer.roles)
     verdict = scorer.rules.evaluate(signals)
@@ -142,10 +147,12 @@ columns, so they would accept segments that a model has not scored."""
 class ModelSubsetScorer:
     """A scorer that uses only some models of a suite.
 
-    Its rows hold only the columns of these models, and each verdict is ``review`` with the reason ``partial``.
+    Of the columns of models, its rows hold only those of the subset. Each verdict is ``review`` with the reason
+    ``partial``.
     """
 
-    suite: Scorer
+    whole: Scorer
+    """The scorer of the whole suite."""
     name: str
     roles: SuiteRoles
     rules: Rules
@@ -155,7 +162,7 @@ class ModelSubsetScorer:
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
         """Start to score utterances with the models of the subset; return the job at once."""
         wanted = tuple(self.columns)
-        return self.suite.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
+        return self.whole.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 
 
 def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
@@ -169,7 +176,7 @@ def restrict_models(scorer: Scorer, requested: Sequence[str] | None) -> Scorer:
     roles = scorer.roles
     kept = tuple(model for model in scorer.columns if model in requested)
     return ModelSubsetScorer(
-        suite=scorer,
+        whole=scorer,
         name=scorer.name,
         roles=SuiteRoles(
             kept,

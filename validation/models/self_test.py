@@ -37,7 +37,13 @@ so the probes test alignment too."""
 
 
 class SelfTestFailed(BadInput):
-    """A model gives no answer on this machine. The GPU, the driver or the weights are faulty."""
+    """A model gives no answer on this machine. The GPU, the driver or the weights are faulty.
+
+    Args:
+        model: the name of the model.
+        fault: the fault of its missing answer.
+        occasion: the situation in which the model failed, for the message.
+    """
 
     def __init__(self, model: str, fault: Fault, occasion: str = "in the self-test") -> None:
         self.model, self.fault = model, fault
@@ -99,10 +105,12 @@ class TranscribedClip:
     """The result of a suite for one clip with known text."""
 
     clip: str
+    """The name of the clip: its file name without the extension."""
     language: str
     text: str
+    """The known text."""
     recognised: str | None
-    """None if the ASR model gave no answer."""
+    """The recognised text; None if the ASR model gave no answer or abstained."""
     cer: float
     """The CER of the recognised text; 1 if the CER is undefined."""
     languages: Mapping[str, str | None]
@@ -139,7 +147,7 @@ def transcribe_clips(suite: Suite) -> list[TranscribedClip]:
     utterances = {name: read_clip(name, models=tuple(suite.columns)) for name in spec.known_clips}
     answers = suite.score_batch(pad_batch(list(utterances.values())))
     return [
-        _describe(name, utterance, own, suite)
+        _make_transcribed_clip(name, utterance, own, suite)
         for (name, utterance), own in zip(utterances.items(), answers, strict=True)
     ]
 
@@ -164,7 +172,10 @@ def read_clip(name: str, models: Sequence[str] | None = None) -> Utterance:
     return Utterance(audio, entry["text"], entry["lang"], None if models is None else tuple(models))
 
 
-def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite) -> TranscribedClip:
+def _make_transcribed_clip(
+    name: str, utterance: Utterance, answers: Mapping[str, Answer], suite: Suite
+) -> TranscribedClip:
+    """Compare the answers for a clip with the known text."""
     language = utterance.language or ""
     text = _values(answers[suite.roles.asr_model or ""]).get("text")
     recognised = None if text is None else str(text)
@@ -181,6 +192,7 @@ def _describe(name: str, utterance: Utterance, answers: Mapping[str, Answer], su
 
 
 def _values(answer: Answer) -> Mapping[str, Scalar]:
+    """Return the values of an answer; empty if the answer is ``Unscored``."""
     return answer.values if isinstance(answer, Scored) else {}
 
 

@@ -46,16 +46,17 @@ class SileroVad:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Measure the speech in each segment of a batch. Every segment of at least one sample has an answer."""
-        return [self._answer(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
+        return [self._measure(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
 
-    def _answer(self, audio: Waveform) -> Scored:
+    def _measure(self, audio: Waveform) -> Scored:
+        """Measure the speech in one segment."""
         state = np.zeros(_STATE_SHAPE, dtype=np.float32)
         inputs = {"input": cut_windows(audio), "h": state, "c": state}
         (probabilities,) = self._session.run(["speech_probs"], inputs)
-        return describe_speech(np.ravel(probabilities), len(audio))
+        return make_answer(np.ravel(probabilities), len(audio))
 
 
-def describe_speech(speech_p: NDArray[np.float32], samples: int) -> Scored:
+def make_answer(speech_p: NDArray[np.float32], samples: int) -> Scored:
     """Make the answer for a segment of so many samples from the probability of speech in each of its windows."""
     true_samples = np.minimum(WINDOW_SAMPLES, samples - np.arange(len(speech_p)) * WINDOW_SAMPLES)
     is_speech = speech_p >= SPEECH_P
@@ -80,8 +81,9 @@ def measure_gaps(speech: NDArray[np.int64], duration_s: Seconds) -> tuple[Second
         duration_s: the length of the segment.
 
     Returns:
-        The seconds before the first window of speech, the seconds after the last one, and the longest stretch between
-        two of them. Without speech both first values are ``duration_s``, and the third is 0.
+        The seconds before the first window of speech, the seconds after the last one, and the seconds of the longest
+        stretch without speech between two windows of speech. Without speech the first two values are ``duration_s``,
+        and the third is 0.
     """
     if not len(speech):
         return duration_s, duration_s, 0.0

@@ -17,7 +17,7 @@ from validation.domain import Answer, Column
 from validation.hardware.device import Device, device_from_settings
 from validation.hardware.streams import read_later
 from validation.models.base import Answering, Batch, SegmentModel
-from validation.models.silero import CONTEXT_SAMPLES, WINDOW_SAMPLES, SileroVad, describe_speech
+from validation.models.silero import CONTEXT_SAMPLES, WINDOW_SAMPLES, SileroVad, make_answer
 from validation.models.upload import upload
 from validation.models.weights import find_weights
 
@@ -106,7 +106,7 @@ class SileroOnDevice:
         def answer() -> list[Answer]:
             (speech_p,) = read()
             rows = zip(speech_p, batch.lengths.tolist(), strict=True)
-            return [describe_speech(own[: -(-samples // WINDOW_SAMPLES)], samples) for own, samples in rows]
+            return [make_answer(own[: -(-samples // WINDOW_SAMPLES)], samples) for own, samples in rows]
 
         return answer
 

@@ -56,9 +56,13 @@ class ModelStats:
     """Counts and times of one model since the last ``Suite.reset_stats``."""
 
     segments: int = 0
+    """The number of segments that the model was given."""
     faults: int = 0
+    """The number of those segments that the model did not score."""
     audio_s: Seconds = 0.0
+    """Seconds of audio in those segments, without padding."""
     wall_s: Seconds = 0.0
+    """Time that the model took."""
     cpu_s: Seconds = 0.0
     """CPU time of the whole process while the model ran. If other threads work too, this is an upper bound."""
 
@@ -98,12 +102,13 @@ class Suite(SyncScorerMixin):
         audio on which a model fails (``model_failed``) get the answer ``Unscored`` and raise no error.
 
         Returns:
-            For each utterance, in input order, one answer per requested model, by the model's name.
+            For each utterance, in input order, one answer per requested model, by the model's name. Audio that no model
+            can score has an answer of every model.
 
         Raises:
             GpuLost: this process cannot use the GPU any more.
         """
-        faults = [find_fault(utterance.audio) for utterance in utterances]
+        faults = [find_audio_fault(utterance.audio) for utterance in utterances]
         answers: list[dict[str, Answer]] = [
             dict.fromkeys(self.columns, Unscored(fault)) if fault else {} for fault in faults
         ]
@@ -116,7 +121,7 @@ class Suite(SyncScorerMixin):
         return answers
 
     def score_batch(self, batch: Batch) -> list[dict[str, Answer]]:
-        """Score one batch of utterances for which ``find_fault`` found no fault.
+        """Score one batch of utterances for which ``find_audio_fault`` found no fault.
 
         The caller keeps batches within ``budget``. If GPU memory runs out, the budget shrinks, and the batch is split
         and still answered.
@@ -155,7 +160,7 @@ class Suite(SyncScorerMixin):
         for model, own in zip(launched.models, answered, strict=True):
             _enter(answers, model, own)
         if self._cascade and self._skippable:
-            confident = self._cascade.find_confident(batch, answers)
+            confident = self._cascade.find_skipped_rows(batch, answers)
             for row in confident:
                 answers[row][self._skippable.name] = SKIPPED
             with self._launching:
@@ -204,6 +209,7 @@ class Suite(SyncScorerMixin):
             self.stats[model].cpu_s += time.process_time() - cpu_s
 
     def _record_oom(self, batch: Batch) -> None:
+        """Shrink the budget after a batch that did not fit in GPU memory."""
         self.budget.shrink_after_oom(batch_cost_s(batch, min_padded_s=self.min_padded_s))
 
 
@@ -237,7 +243,7 @@ def _enter(answers: Sequence[dict[str, Answer]], launched: _Launched, own: Seque
         answers[row][launched.model.name] = answer
 
 
-def find_fault(audio: Waveform) -> Fault | None:
+def find_audio_fault(audio: Waveform) -> Fault | None:
     """Return the fault because of which no model can score audio; None if models can score the audio."""
     duration_s = len(audio) / SAMPLE_RATE
     if duration_s < MIN_SEGMENT_S:
@@ -292,6 +298,7 @@ def count_cores() -> int:
 
 
 def _load_model(path: str, extra: str, threads: int) -> SegmentModel:
+    """Load a model by its ``module:callable``; raise ``BadInput`` if a package of its extra is not installed."""
     module, _, name = path.partition(":")
     try:
         model: SegmentModel = getattr(import_module(module), name)(threads=threads)

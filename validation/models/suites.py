@@ -18,7 +18,7 @@ class Cascade:
 
     The language is confirmed if it is the likeliest language of every other model, with at least the probability that
     ``min_declared_p`` sets for that model. If a model disagrees, abstains or fails, all models score the segment.
-    So all models still score every wrong label. Only the third confirmation of a right label is saved.
+    So all models still score every segment with a wrong label. The cascade only saves the last confirmation of a label.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Cascade:
             _confirms(answers[model], language, min_p) for model, min_p in self.min_declared_p.items()
         )
 
-    def find_confident(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
+    def find_skipped_rows(self, batch: Batch, answers: Sequence[Mapping[str, Answer]]) -> set[int]:
         """Find the rows of a batch for which the model is skipped. A row that requests models by name is never skipped.
 
         Args:
@@ -54,6 +54,7 @@ class Cascade:
 
 
 def _confirms(answer: Answer, language: str, min_p: float) -> bool:
+    """Return whether an answer names this language as the likeliest, with at least the probability ``min_p``."""
     if not isinstance(answer, Scored) or answer.values["language"] != language:
         return False
     declared_p = answer.values["declared_p"]
@@ -71,8 +72,11 @@ class SuiteSpec:
     models: Mapping[str, str]
     """The ``module:callable`` that loads a model, by model name, in the order of the models' columns."""
     asr_model: str | None
+    """The name of the model that transcribes; None without such a model."""
     lid_models: tuple[str, ...]
+    """The names of the models that identify languages."""
     rules: str
+    """The version of the suite's rules, as ``load_rules`` reads them."""
     budget_s: Seconds
     """The initial batch budget on a CPU, in padded seconds: see ``plan_batches``."""
     min_padded_s: Seconds

@@ -18,12 +18,12 @@ from validation.hardware.device import DeviceConfig, allowing_tf32, device_from_
 from validation.models.base import Answering, Batch
 from validation.models.import_shims import importing_speechbrain
 from validation.models.language_id import LID_COLUMNS, LanguageLabels, launch_classification, refuse_unknown_labels
-from validation.models.mms_lid import refuse_partial
+from validation.models.mms_lid import require_exact_parameters
 from validation.models.upload import DeviceAudio
 from validation.models.weights_folder import open_weights_folder
 
-_PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
-_ALLOWED = _PLAIN | {
+_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
+_ALLOWED_TAGS = _PLAIN_TAGS | {
     "!ref",
     "!copy",
     "!tuple",
@@ -38,7 +38,7 @@ _ALLOWED = _PLAIN | {
 """The YAML tags in the hyperparams.yaml of VoxLingua107. A tag that is added here must not run code from the folder."""
 
 
-class ConstructsMore(BadInput):
+class UnsafeWeightsFolder(BadInput):
     """A weights folder would construct an object or call a function that its model does not need."""
 
     def __init__(self, path: Path, what: str) -> None:
@@ -50,12 +50,12 @@ def check_hyperparams(folder: Path) -> None:
     """Check that ``hyperparams.yaml`` constructs the known objects only, and that the folder holds no Python module.
 
     Raises:
-        ConstructsMore: ``hyperparams.yaml`` constructs another object, calls a function or includes a file, or the
+        UnsafeWeightsFolder: ``hyperparams.yaml`` constructs another object, calls a function or includes a file, or the
             folder holds a Python module.
         BadInput: ``hyperparams.yaml`` is not YAML.
     """
     for module in sorted(folder.rglob("*.py")):
-        raise ConstructsMore(module, "a weights folder holds no Python module, and speechbrain would import it")
+        raise UnsafeWeightsFolder(module, "a weights folder holds no Python module, and speechbrain would import it")
     path = folder / "hyperparams.yaml"
     try:
         events = list(yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
@@ -63,10 +63,10 @@ def check_hyperparams(folder: Path) -> None:
         raise BadInput(f"{path} is not YAML: {error}") from None
     for event in events:
         tag = getattr(event, "tag", None)
-        if tag is not None and tag not in _ALLOWED:
+        if tag is not None and tag not in _ALLOWED_TAGS:
             mark = event.start_mark
             place = f"line {mark.line + 1}" if mark else "a line"
-            raise ConstructsMore(path, f"{place} has the tag {tag}, which is not on the list")
+            raise UnsafeWeightsFolder(path, f"{place} has the tag {tag}, which is not on the list")
 
 
 _UNSAFE_LOADING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -108,7 +108,7 @@ class VoxLingua107:
         if self.device == "cpu":
             torch.set_num_threads(threads)
         classifier = _load_classifier(weights.path, self.device)
-        _refuse_partial(weights.path, classifier.mods)
+        _require_exact_checkpoints(weights.path, classifier.mods)
         self._network = EcapaTdnn(classifier.mods, self.device)
         labels = _read_labels(classifier.hparams.label_encoder)
         refuse_unknown_labels(self.name, labels)
@@ -259,6 +259,7 @@ def _load_classifier(folder: Path, device: str) -> Any:
 
 
 def _load_with_speechbrain(folder: Path, device: str) -> Any:
+    """Load the ``EncoderClassifier`` from a folder without access to the network."""
     # speechbrain gathers the files of a model in a folder, as links or as copies. Linking fails if that folder is the
     # source, and it follows the links that a weights folder may contain. Copying has neither problem.
     with importing_speechbrain(), tempfile.TemporaryDirectory(prefix="vfleet-voxlingua-") as gathered:
@@ -275,7 +276,7 @@ def _load_with_speechbrain(folder: Path, device: str) -> Any:
         )
 
 
-def _refuse_partial(folder: Path, modules: Any) -> None:
+def _require_exact_checkpoints(folder: Path, modules: Any) -> None:
     """Check that checkpoints hold exactly the parameters of the modules. speechbrain only warns of differences."""
     for name in ("embedding_model", "classifier"):
         path = folder / f"{name}.ckpt"
@@ -283,14 +284,16 @@ def _refuse_partial(folder: Path, modules: Any) -> None:
             torch.load(path, map_location="meta", weights_only=True).keys(),
             modules[name].state_dict().keys(),
         )
-        refuse_partial(path, expected - found, found - expected)
+        require_exact_parameters(path, expected - found, found - expected)
 
 
 def _read_labels(encoder: Any) -> list[str]:
+    """Return the labels in the order of the network's outputs."""
     return [encoder.ind2lab[index] for index in range(len(encoder))]
 
 
 def _require_sentence_norm(norm: Any, features: Any) -> None:
+    """Check that features are normalised by their mean over the item, and have no deltas; else raise ``BadInput``."""
     found = (norm.norm_type, norm.std_norm, features.deltas, features.context)
     if found != ("sentence", False, False, False):
         raise BadInput(
@@ -300,6 +303,7 @@ def _require_sentence_norm(norm: Any, features: Any) -> None:
 
 
 def _reach_of(conv: Any) -> int:
+    """Return how many frames a convolution reaches to one side; raise ``BadInput`` if it does not reflect."""
     padding = (conv.padding, conv.padding_mode, conv.stride, conv.skip_transpose)
     if padding != ("same", "reflect", 1, True):
         raise BadInput(f"a convolution of the embedding model pads as {padding}; an ECAPA-TDNN's does not")

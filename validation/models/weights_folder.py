@@ -15,6 +15,7 @@ from validation.errors import BadInput
 from validation.models.weights import WeightsRefused, sha256_of
 
 LOCK_NAME = "weights.lock"
+"""The usual file name of a lock: a text file with the sha256 of every weight file, and the commits of their sources."""
 COMMIT_NAME = ".commit"
 """The file in a model's folder that holds the commit of the source. ``list_files`` ignores it, because it is hidden."""
 _COMMIT_LINE = re.compile(r"# commit ([0-9a-f]{40})  (\S+)")
@@ -108,7 +109,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
     )
 
 
-def lock_folders(root: Path) -> dict[str, str]:
+def hash_weights_folders(root: Path) -> dict[str, str]:
     """Compute the sha256 of every file in the weights folders below ``root``.
 
     Returns:
@@ -131,7 +132,7 @@ def lock_folders(root: Path) -> dict[str, str]:
 
 
 def find_commits(root: Path) -> dict[str, str]:
-    """Return the commit of each weights folder below ``root``, by model. Folders without one are left out."""
+    """Return the commit of each weights folder below ``root``, by model. A folder without a commit is left out."""
     found = ((model, find_commit(root / model)) for model in read_folder_catalogue())
     return {model: commit for model, commit in found if commit}
 
@@ -206,6 +207,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str | None]:
 
 
 def _find_root_and_lock(model: str, root: Path | None, lock: Path | None) -> tuple[Path, Path]:
+    """Return the folder of all weights folders and the path of the lock; the settings replace None."""
     from validation.settings import load_settings  # noqa: PLC0415 - the GPU benchmark runs without pydantic
 
     settings = load_settings()
@@ -216,5 +218,6 @@ def _find_root_and_lock(model: str, root: Path | None, lock: Path | None) -> tup
 
 
 def _pins_of(model: str, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of one model's files, by their path below the model's folder."""
     prefix = f"{model}/"
     return {name.removeprefix(prefix): sha256 for name, sha256 in hashes.items() if name.startswith(prefix)}

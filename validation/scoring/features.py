@@ -51,7 +51,7 @@ def edge_cer_start(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS
 
 
 def edge_cer_end(reference: str, hypothesis: str, edge_chars: int = EDGE_CHARS) -> float | None:
-    """Return the CER of the reference's last characters: ``edge_cer_start`` of both texts reversed."""
+    """Return the CER of the reference's last ``edge_chars`` characters: ``edge_cer_start`` of both texts reversed."""
     return edge_cer_start(reference[::-1], hypothesis[::-1], edge_chars)
 
 
@@ -84,20 +84,23 @@ def count_votes(declared: str | None, predictions: Iterable[LidPrediction]) -> V
 
     A model abstains if it gave no answer or does not know the declared language: its first choice is then no evidence
     against that language. Without a declared language all models abstain. A model votes for its first choice, whatever
-    the probability; the probabilities are separate columns. Lects of one language agree with each other.
+    the probability; the probabilities are separate columns. Two codes with the same macrolanguage, such as ``bho`` and
+    ``hi``, count as the same language.
     """
     votes = [_vote(declared, prediction) for prediction in predictions]
     return VoteCounts(votes.count(True), votes.count(False), votes.count(None))
 
 
 def _vote(declared: str | None, prediction: LidPrediction) -> bool | None:
+    """Return True for a vote for the declared language, False for a vote against it, and None for an abstention."""
     if declared is None or prediction.p_declared is None or prediction.top1 is None:
         return None
     return to_macrolanguage(prediction.top1) == to_macrolanguage(declared)
 
 
 MAX_PERIOD = 500
-"""Longest repeated part, in words, that is searched for. It limits the computation on a transcript of an hour."""
+"""Longest distance, in words, between a word and its repetition. It limits the computation for a transcript of an hour:
+a part of more than 500 words that is stored twice is not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def find_repetition(text: str, language: str | None) -> Repetition | None:
     index = {word: place for place, word in enumerate(dict.fromkeys(words))}
     ids = np.array([index[word] for word in words])
     periods = range(1, min(len(ids) // 2, MAX_PERIOD) + 1)
-    longest = max((_longest_repeat(ids, lengths, period) for period in periods), default=0)
+    longest = max((_longest_repeat_letters(ids, lengths, period) for period in periods), default=0)
     return Repetition(longest, longest / int(lengths.sum()))
 
 
@@ -138,8 +141,17 @@ def compression_ratio(text: str) -> float | None:
     return len(data) / len(zlib.compress(data)) if data else None
 
 
-def _longest_repeat(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: int) -> int:
-    """Return the letters of the longest run that equals the words ``period`` before; 0 if shorter than a period."""
+def _longest_repeat_letters(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: int) -> int:
+    """Count the letters of the longest run of words, each of which equals the word ``period`` places before it.
+
+    Args:
+        ids: one number per word; equal words have equal numbers.
+        lengths: letters of each word.
+        period: the distance between a word and its repetition, in words.
+
+    Returns:
+        The number of letters; 0 if every such run is shorter than ``period`` words.
+    """
     equal = ids[period:] == ids[:-period]
     edges = np.diff(np.concatenate([[False], equal, [False]]).astype(np.int8))
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
@@ -150,15 +162,12 @@ def _longest_repeat(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: 
 
 
 MIN_WORD_LETTERS = 3
-"""Minimum length of a word for ``Agreement.worst_word``. One edit changes half of a word of two letters."""
+"""Minimum length of a word for ``Agreement.worst_word_share``. One edit changes half of a word of two letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Edits from the transcript to the recognised text, both in Latin letters.
-
-    All fields except ``longest_inserted`` and ``worst_word`` are divided by the number of letters of the transcript.
-    """
+    """Edits from the transcript to the recognised text, both in Latin letters."""
 
     cer: float
     """Substitutions, insertions and deletions, per letter of the transcript."""
@@ -170,8 +179,9 @@ class Agreement:
     """Letters of the transcript that were not heard, per letter of the transcript."""
     longest_inserted: float
     """Number of letters of the longest stretch that was heard and is not in the transcript."""
-    worst_word: float | None
-    """The highest share of edited letters in one word; None without a word of at least ``MIN_WORD_LETTERS``."""
+    worst_word_share: float | None
+    """Share of substituted or deleted letters in the word where this share is highest, in [0, 1]; None if no word of
+    the transcript has ``MIN_WORD_LETTERS`` letters."""
 
 
 @lru_cache(maxsize=8192)
@@ -181,7 +191,7 @@ def romanise_word(word: str) -> str:
 
 
 def romanise(text: str, language: str | None) -> list[str]:
-    """Return the words of a text in Latin letters. In a language without spaces, two characters count as a word."""
+    """Return the words of a text in Latin letters. In a language without spaces, each pair of characters is a word."""
     normal = normalise_text(text)
     words: Sequence[str] = normal.split()
     if language in UNSPACED_LANGUAGES:
@@ -191,7 +201,7 @@ def romanise(text: str, language: str | None) -> list[str]:
 
 
 def compare_romanised(transcript: Sequence[str], recognised: Sequence[str]) -> Agreement | None:
-    """Compare two texts by their romanised words; None for a transcript without letters."""
+    """Compare two texts by their words from ``romanise``. Return None for a transcript without letters."""
     stored, heard = "".join(transcript), "".join(recognised)
     if not stored:
         return None
@@ -209,11 +219,12 @@ def compare_romanised(transcript: Sequence[str], recognised: Sequence[str]) -> A
         inserted=inserted / len(stored),
         deleted=sum(runs["delete"]) / len(stored),
         longest_inserted=float(max(runs["insert"])),
-        worst_word=_worst_word(transcript, edits_at),
+        worst_word_share=_worst_word_share(transcript, edits_at),
     )
 
 
-def _worst_word(words: Sequence[str], edits_at: NDArray[np.float64]) -> float | None:
+def _worst_word_share(words: Sequence[str], edits_at: NDArray[np.float64]) -> float | None:
+    """Return ``Agreement.worst_word_share``. ``edits_at`` has the number of edits per letter of the joined words."""
     ends = np.cumsum([len(word) for word in words])
     shares = [
         float(edits_at[end - len(word) : end].mean())

@@ -19,6 +19,7 @@ from validation.scoring.verdict import LANGUAGE, Condition, Rule, Rules
 
 _FOLDER = files("validation.scoring") / "rules"
 _TYPE_NAMES: dict[ColumnType, str] = {"float": "number", "int": "number", "str": "text", "bool": "bool"}
+"""The type of the values with which rules compare a column, by the type of the column."""
 
 
 class BadRules(BadInput):
@@ -36,22 +37,22 @@ def load_rules(name: str) -> Rules:
         BadInput: there is no such file.
         BadRules: the file does not hold rules.
     """
-    return parse_rules(read_packaged(name), file=f"{name}.toml")
+    return parse_rules(read_packaged_text(name), file=f"{name}.toml")
 
 
-def read_packaged(name: str) -> str:
-    """Read the text of a rules file of this package by its version.
+def read_packaged_text(name: str) -> str:
+    """Return the text of a rules file of this package, by its version.
 
     Raises:
         BadInput: there is no such file.
     """
-    known = known_rules()
+    known = packaged_versions()
     if name not in known:
         raise BadInput(f"no rules are called {name!r}; known are {', '.join(known)}")
     return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def known_rules() -> list[str]:
+def packaged_versions() -> list[str]:
     """Return the versions of the rules files of this package."""
     return sorted(entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
 
@@ -89,11 +90,12 @@ def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
         if rule.languages and LANGUAGE not in columns:
             raise BadRules(rules.version, f"rule {rule.reason}", f"rules by language need the column {LANGUAGE}")
         for condition in rule.when:
-            if problem := _type_error(condition, columns):
+            if problem := _describe_misfit(condition, columns):
                 raise BadRules(rules.version, f"rule {rule.reason}", problem)
 
 
-def _type_error(condition: Condition, columns: Mapping[str, ColumnType]) -> str | None:
+def _describe_misfit(condition: Condition, columns: Mapping[str, ColumnType]) -> str | None:
+    """Return why a condition can never hold: a missing column or a value of another type. None if it can hold."""
     column, value = condition.column, condition.value
     if condition.by_language and LANGUAGE not in columns:
         return f"limits by language need the column {LANGUAGE}"
@@ -106,6 +108,7 @@ def _type_error(condition: Condition, columns: Mapping[str, ColumnType]) -> str 
 
 
 def _type_name(value: float | str | bool) -> str:
+    """Return the name of a value's type, as ``_TYPE_NAMES`` has it for columns."""
     if isinstance(value, bool):
         return "bool"
     return "text" if isinstance(value, str) else "number"
@@ -169,7 +172,7 @@ def rewrite_rules(text: str, rules: Rules, *, preface: str, notes: Mapping[int, 
 
 
 def _rewrite_block(block: str, rule: Rule) -> str:
-    """Return the text of one rule with other conditions. The conditions follow ``when``."""
+    """Replace the conditions in the text of one rule by those of ``rule``: the inline tables after ``when``."""
     start = re.search(r"^[ \t]*when\s*=", block, re.MULTILINE)
     if start is None:
         return block

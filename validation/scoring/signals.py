@@ -33,16 +33,16 @@ from validation.scoring.waveform import AUDIO_SIGNALS, audio_signals
 
 RECOGNITION_SIGNALS = (
     Column("cer", "float", "ratio", "Edits from transcript to recognised text, per transcript character."),
-    Column("edge_cer_start", "float", "ratio", "The same for the transcript's first 12 characters alone."),
-    Column("edge_cer_end", "float", "ratio", "The same for the transcript's last 12 characters alone."),
-    Column("roman_cer", "float", "ratio", "The same as `cer` after both texts are romanised and joined."),
-    Column("roman_word_cer", "float", "ratio of a word", "The worst word's share of edits in that comparison."),
-    Column("heard_ratio", "float", "ratio", "Romanised letters of the recognised text, by those of the transcript."),
-    Column("heard_inserted", "float", "ratio", "Letters heard that are not in the transcript, by its letters."),
-    Column("heard_deleted", "float", "ratio", "Letters of the transcript that were not heard, by its letters."),
-    Column("heard_inserted_run", "float", "letters", "Letters of the longest stretch heard and not in the transcript."),
-    Column("heard_repeated", "float", "ratio", "As `repeated_fraction`, of the recognised text."),
-    Column("heard_compression", "float", "ratio", "Bytes of the recognised text by its bytes when compressed by zlib."),
+    Column("edge_cer_start", "float", "ratio", "As `cer`, for the transcript's first 12 characters alone."),
+    Column("edge_cer_end", "float", "ratio", "As `cer`, for the transcript's last 12 characters alone."),
+    Column("roman_cer", "float", "ratio", "As `cer`, for both texts in Latin letters and without spaces."),
+    Column("roman_word_cer", "float", "ratio of a word", "Share of letters edited for `roman_cer`, in the worst word."),
+    Column("heard_ratio", "float", "ratio", "Letters of the recognised text per transcript letter, both romanised."),
+    Column("heard_inserted", "float", "ratio", "Letters heard but not in the transcript, per transcript letter."),
+    Column("heard_deleted", "float", "ratio", "Share of the transcript's letters that were not heard."),
+    Column("heard_inserted_run", "float", "letters", "Letters of the longest stretch heard but not in the transcript."),
+    Column("heard_repeated", "float", "ratio", "As `repeated_fraction`, for the recognised text."),
+    Column("heard_compression", "float", "ratio", "Bytes of the recognised text per byte of its zlib compression."),
 )
 """Signals that are computed from the ASR model's answer. When a later answer replaces this answer, it replaces these
 signals too."""
@@ -56,15 +56,15 @@ DERIVED_SIGNALS = (
     Column("has_digits", "bool", "yes or no", "The transcript spells numbers in digits."),
     Column("script_fraction", "float", "ratio", "Share of the transcript's letters in a script of the language."),
     Column("latin_fraction", "float", "ratio", "Share of the transcript's letters that are Latin."),
-    Column("chars_per_s", "float", "characters per second", "Transcript characters, without spaces, by duration."),
+    Column("chars_per_s", "float", "characters per second", "Transcript characters, without spaces, per second."),
     Column(
         "repeated_letters", "int", "letters", "Letters of the longest run of words that repeats the words before it."
     ),
-    Column("repeated_fraction", "float", "ratio", "The same by the transcript's letters."),
+    Column("repeated_fraction", "float", "ratio", "`repeated_letters` as a share of the transcript's letters."),
     *RECOGNITION_SIGNALS,
     Column("language_votes_for", "int", "models", "LID models whose first choice is the declared language."),
-    Column("language_votes_against", "int", "models", "LID models that know the language and name another."),
-    Column("language_abstentions", "int", "models", "LID models that do not know it, or gave no answer."),
+    Column("language_votes_against", "int", "models", "LID models that know the declared language and name another."),
+    Column("language_abstentions", "int", "models", "LID models that gave no answer or do not know that language."),
 )
 """Columns of the signals that ``segment_signals`` derives, in the order of the shard."""
 
@@ -118,7 +118,7 @@ def segment_signals(
 
 
 def _check_answers(decoded: DecodedSegment, answers: Mapping[str, Answer], roles: SuiteRoles) -> dict[str, Answer]:
-    """Return one answer per model: a fault if the models were not asked, else the model's answer, if finite."""
+    """Return one answer per model: a fault if the models were not asked or a number is not finite."""
     if isinstance(decoded.audio, Fault):
         return dict.fromkeys(roles.models, Unscored(decoded.audio))
     if fault := label_fault(decoded.segment.language, roles.known_languages):
@@ -136,6 +136,7 @@ def _refuse_non_finite(answer: Answer) -> Answer:
 
 
 def _text_signals(text: str, language: str | None, duration_s: Seconds | None) -> dict[str, Scalar]:
+    """Compute the signals of the transcript alone. ``duration_s`` is None without audio."""
     normal = normalise_text(text)
     repetition = find_repetition(normal, language)
     return {
@@ -161,7 +162,7 @@ def _recognition_signals(text: str, recognised: str | None, language: str | None
         "edge_cer_start": edge_cer_start(reference, hypothesis),
         "edge_cer_end": edge_cer_end(reference, hypothesis),
         "roman_cer": agreement.cer if agreement else None,
-        "roman_word_cer": agreement.worst_word if agreement else None,
+        "roman_word_cer": agreement.worst_word_share if agreement else None,
         "heard_ratio": agreement.heard_ratio if agreement else None,
         "heard_inserted": agreement.inserted if agreement else None,
         "heard_deleted": agreement.deleted if agreement else None,
@@ -172,13 +173,14 @@ def _recognition_signals(text: str, recognised: str | None, language: str | None
 
 
 def _recognised_text(answers: Mapping[str, Answer], asr_model: str | None) -> str | None:
+    """Return the text that the ASR model recognised; None without such a model, or if it gave no answer."""
     answer = answers[asr_model] if asr_model else None
     text = answer.values.get("text") if isinstance(answer, Scored) else None
     return None if text is None else str(text)
 
 
 def _vote_signals(language: str | None, answers: list[Answer]) -> dict[str, Scalar]:
-    votes = count_votes(language, map(_prediction, answers))
+    votes = count_votes(language, map(_read_prediction, answers))
     return {
         "language_votes_for": votes.agreeing,
         "language_votes_against": votes.opposing,
@@ -186,13 +188,15 @@ def _vote_signals(language: str | None, answers: list[Answer]) -> dict[str, Scal
     }
 
 
-def _prediction(answer: Answer) -> LidPrediction:
+def _read_prediction(answer: Answer) -> LidPrediction:
+    """Return the prediction in the answer of a LID model; both fields are None if the answer is a fault."""
     values = answer.values if isinstance(answer, Scored) else {}
     top1, p_declared = values.get("language"), values.get("declared_p")
     return LidPrediction(None if top1 is None else str(top1), None if p_declared is None else float(p_declared))
 
 
 def _model_signals(answers: Mapping[str, Answer]) -> dict[str, Scalar]:
+    """Return the columns of each model: ``<model>_<column>`` for its values, and ``<model>_fault``."""
     signals: dict[str, Scalar] = {}
     for model, answer in answers.items():
         if isinstance(answer, Scored):

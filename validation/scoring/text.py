@@ -5,7 +5,7 @@ from functools import cache
 
 import regex
 
-NORMALISATION = "1"
+NORMALISATION_VERSION = "1"
 """Version of ``normalise_text``, written into every shard. Any change of its output needs a new version."""
 
 UNSPACED_LANGUAGES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
@@ -122,6 +122,7 @@ def latin_fraction(text: str) -> float | None:
 
 
 def _letter_share(text: str, scripts: frozenset[str]) -> float | None:
+    """Return the share of a text's letters that belong to one of the scripts; None without letters."""
     letters = "".join(filter(str.isalpha, text))
     return len(_pattern_of(scripts).findall(letters)) / len(letters) if letters else None
 

@@ -45,6 +45,8 @@ class Verdict:
 
 
 class _StrictModel(BaseModel):
+    """Base class of the parts of a rules file. Objects are frozen, and unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -64,6 +66,7 @@ class Condition(_StrictModel):
 
     @model_validator(mode="after")
     def _fit_value_to_operator(self) -> Self:
+        """Raise ``ValueError`` if the operator does not fit the value or the limits by language."""
         if (self.value is None) is not (self.op in {"missing", "present"}):
             raise ValueError(f"operator {self.op} takes {'no' if self.value is not None else 'a'} value")
         if self.by_language and not self.is_ordered:
@@ -73,6 +76,7 @@ class Condition(_StrictModel):
         return self
 
     def _check_value(self, value: Scalar) -> None:
+        """Raise ``ValueError`` for a value that the operator cannot compare, or not exactly."""
         if self.is_ordered and isinstance(value, bool | str):
             raise ValueError(f"operator {self.op} takes a number, not {value!r}")
         if isinstance(value, float) and not isfinite(value):
@@ -109,9 +113,11 @@ class Rule(_StrictModel):
     sentence: str = Field(min_length=1)
     """The reason as a sentence for users."""
     languages: tuple[str, ...] = ()
-    """Canonical codes of the languages that the rule is for; empty for all, an unknown one included."""
+    """Canonical codes of the languages that the rule is for. Empty if the rule is for every segment, also for segments
+    of an unknown language."""
 
     def matches(self, signals: Mapping[str, Scalar]) -> bool:
+        """Return whether the rule is for the segment's language and all its conditions hold."""
         if self.languages and signals.get(LANGUAGE) not in self.languages:
             return False
         return all(condition.holds(signals) for condition in self.when)
@@ -136,7 +142,8 @@ class Rules(_StrictModel):
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
         """The implied rules (audio decoded, length as declared, models answered), followed by the rules of the file."""
-        of_models = (make(model) for model in self.required_models for make in (_unscored, _unknown, _unsupported))
+        implied = (_unscored_rule, _unknown_language_rule, _unsupported_language_rule)
+        of_models = (make_rule(model) for model in self.required_models for make_rule in implied)
         return (_UNDECODABLE, _SHORTER, _LONGER, *of_models, *self.rules)
 
     @property
@@ -190,6 +197,7 @@ class Rules(_StrictModel):
         return abs(self.typical.get(condition.column, 0.0) - limit) or 1.0
 
     def _distance(self, condition: Condition, signals: Mapping[str, Scalar], language: Scalar) -> float:
+        """Return the distance of one condition, as ``margin`` defines it, within ``MAX_MARGIN`` of 0."""
         signal, limit = signals.get(condition.column), condition.limit_for(language)
         if not condition.is_ordered or not isinstance(signal, int | float) or not isinstance(limit, int | float):
             return MAX_MARGIN if condition.holds(signals) else -MAX_MARGIN
@@ -221,19 +229,20 @@ _LONGER = Rule(
 """The tolerance is 2 s: clips are cut with up to a second of context on each side."""
 
 
-def _unknown(model: str) -> Rule:
+def _unknown_language_rule(model: str) -> Rule:
     """Make the rule for segments that no model was asked about, because ISO 639 does not know their language."""
     sentence = "ISO 639 does not know the declared language, so no model was asked."
-    return _not_asked(model, "unknown_language", UNKNOWN_LANGUAGE, sentence)
+    return _not_asked_rule(model, "unknown_language", UNKNOWN_LANGUAGE, sentence)
 
 
-def _unsupported(model: str) -> Rule:
+def _unsupported_language_rule(model: str) -> Rule:
     """Make the rule for segments that no model was asked about, because no model knows their language."""
     sentence = "No model of the suite knows the declared language, so none was asked."
-    return _not_asked(model, "unsupported_language", UNSUPPORTED_LANGUAGE, sentence)
+    return _not_asked_rule(model, "unsupported_language", UNSUPPORTED_LANGUAGE, sentence)
 
 
-def _not_asked(model: str, reason: str, fault: Fault, sentence: str) -> Rule:
+def _not_asked_rule(model: str, reason: str, fault: Fault, sentence: str) -> Rule:
+    """Make the rule for decoded segments for which a model has this fault."""
     return Rule(
         reason=reason,
         verdict="review",
@@ -245,7 +254,7 @@ def _not_asked(model: str, reason: str, fault: Fault, sentence: str) -> Rule:
     )
 
 
-def _unscored(model: str) -> Rule:
+def _unscored_rule(model: str) -> Rule:
     """Make the rule that sends a decoded segment without an answer of a required model to review."""
     return Rule(
         reason=f"unscored:{model}",

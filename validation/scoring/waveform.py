@@ -8,11 +8,11 @@ from validation.domain import SAMPLE_RATE, Column, Scalar, Seconds, Waveform
 AUDIO_SIGNALS = (
     Column("rms_dbfs", "float", "dBFS", "Root mean square level; digital silence is -120."),
     Column("clipped_fraction", "float", "ratio", "Share of samples at or beyond 0.99 of full scale."),
-    Column("flat_fraction", "float", "ratio", "Share of samples in runs of 3 and more within 0.5 % of the own peak."),
+    Column("flat_fraction", "float", "ratio", "Share of samples in runs of at least 3 within 0.5 % of the peak."),
     Column("bandwidth_hz", "float", "hertz", "Highest frequency within 50 dB of the strongest, in the louder half."),
-    Column("edge_start_db", "float", "decibels", "Level of the first 50 ms, from that of the whole segment."),
-    Column("edge_end_db", "float", "decibels", "Level of the last 50 ms, from that of the whole segment."),
-    Column("pause_s", "float", "seconds", "Longest silence between two sounds, 30 dB below the segment's level."),
+    Column("edge_start_db", "float", "decibels", "Level of the first 50 ms, relative to the whole segment."),
+    Column("edge_end_db", "float", "decibels", "Level of the last 50 ms, relative to the whole segment."),
+    Column("pause_s", "float", "seconds", "Longest silence between two sounds: 30 dB below the segment's level."),
 )
 """Columns of the signals that ``audio_signals`` computes."""
 
@@ -137,6 +137,6 @@ def longest_pause_s(audio: Waveform) -> Seconds | None:
 
 
 def _run_lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the length of every run of true values."""
+    """Return the number of values in each run of true values."""
     edges = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
     return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)

@@ -15,11 +15,12 @@ CATALOGUE_FORMAT = 1
 """The number of the catalogue's format. It is increased for changes that older readers cannot read; an added key is not
 such a change."""
 CATALOGUE_KEY = f"catalogue/v{CATALOGUE_FORMAT}.json"
+"""The key of the catalogue in the results store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueColumn:
-    """A column of a shard, as its parquet file describes it."""
+    """A column of a shard: its name, Arrow type, unit and description, as in the metadata of the parquet file."""
 
     name: str
     type: str
@@ -34,9 +35,10 @@ class CatalogueRevision:
     suite: str
     revision: str
     models: dict[str, str]
+    """The revision of each model, by the model's name."""
     since: datetime
-    """The commit time of the first shard of the revision. Of several revisions of a model, readers
-    prefer the latest."""
+    """The commit time of the first shard of the revision. If revisions have different answers of a model for a segment,
+    readers use the answer of the revision with the latest ``since``."""
     schema_version: int
     rules_version: str
     columns: tuple[CatalogueColumn, ...]
@@ -51,6 +53,7 @@ class CatalogueShard:
     sha256: str
     size_bytes: int
     segments: int
+    """Number of rows, including those of withheld videos."""
     suite: str
     revision: str
     committed_at: datetime
@@ -68,6 +71,7 @@ class Catalogue:
     shards: tuple[CatalogueShard, ...]
 
     def to_json(self) -> bytes:
+        """Return the catalogue as the JSON object that is stored under ``CATALOGUE_KEY``."""
         return _CATALOGUE_JSON.dump_json(self, indent=1)
 
     @classmethod

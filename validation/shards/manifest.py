@@ -10,7 +10,7 @@ from obstore.store import ObjectStore
 from pydantic import TypeAdapter, ValidationError
 
 from validation.domain import ShardReceipt, Video, VideoFailure
-from validation.shards.naming import parse_shard_key, shard_folder, sibling_key
+from validation.shards.naming import manifest_key_of, parse_shard_key, shard_folder
 from validation.shards.schema import ShardCorrupt, ShardProvenance
 from validation.shards.writer import Row
 from validation.storage.store import delete_object, get_bytes, list_keys
@@ -18,14 +18,15 @@ from validation.storage.store import delete_object, get_bytes, list_keys
 
 @dataclass(frozen=True, slots=True)
 class ShardVideo:
-    """A video in a shard."""
+    """A video that has rows in a shard."""
 
     video_id: str
     language: str | None
     segments: int
     """Number of rows of the video in the shard."""
     segments_expected: int | None
-    """The segment count of the queue. A difference from ``segments`` is recorded here and has no other effect."""
+    """The segment count of the video in the queue; None if the queue has none. A difference from ``segments`` has no
+    effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class ShardManifest:
 
     @property
     def receipt(self) -> ShardReceipt:
-        """Return the receipt of the shard, which the ledger stores."""
+        """The receipt of the shard, which a worker sends to the ledger when it commits the shard."""
         provenance = self.provenance
         return ShardReceipt(
             self.key,
@@ -56,6 +57,7 @@ class ShardManifest:
         )
 
     def to_json(self) -> bytes:
+        """Return the manifest as the JSON object that is stored beside the shard."""
         return _MANIFEST_JSON.dump_json(self, indent=2)
 
     @classmethod
@@ -118,7 +120,7 @@ def read_manifest(results: ObjectStore, shard_key: str) -> ShardManifest:
         ObjectMissing: the shard has no manifest.
         ShardCorrupt: the object is not a manifest.
     """
-    return ShardManifest.from_json(get_bytes(results, sibling_key(shard_key)), sibling_key(shard_key))
+    return ShardManifest.from_json(get_bytes(results, manifest_key_of(shard_key)), manifest_key_of(shard_key))
 
 
 def highest_shard_number(results: ObjectStore, worker_id: str) -> int:
@@ -132,5 +134,5 @@ def delete_shard(results: ObjectStore, shard_key: str) -> None:
 
     Deleting a missing shard does nothing.
     """
-    delete_object(results, sibling_key(shard_key))
+    delete_object(results, manifest_key_of(shard_key))
     delete_object(results, shard_key)

@@ -10,7 +10,7 @@ _SHARD_KEY = re.compile(r"shards/(?P<worker>[^/]+)/validation_(?P=worker)_shard_
 
 
 def shard_key(worker_id: str, number: int) -> str:
-    """Return the key of the parquet file of a worker's chunk.
+    """Return the key of the parquet file for a worker's chunk. ``number`` counts the chunks of the worker from 1.
 
     Raises:
         BadInput: the worker id has a character that object keys should not have, such as a slash.
@@ -19,7 +19,7 @@ def shard_key(worker_id: str, number: int) -> str:
 
 
 def manifest_key(worker_id: str, number: int) -> str:
-    """Return the key of the manifest of a worker's chunk. Raises as ``shard_key`` does."""
+    """Return the key of the manifest beside the file of ``shard_key``. Raises as ``shard_key`` does."""
     return f"{_stem(worker_id, number)}.manifest.json"
 
 
@@ -33,9 +33,9 @@ def shard_folder(worker_id: str) -> str:
     return f"shards/{worker_id}"
 
 
-def compacted_key(suite: str, token: UUID) -> str:
-    """Return the key of a compacted parquet file; ``token`` is new for each attempt, so that keys never collide."""
-    return f"shards/compacted/validation_{suite}_{token.hex}.parquet"
+def compacted_key(suite: str, merge_id: UUID) -> str:
+    """Return the key of a shard that compaction wrote. Each merge has a new random id, so that keys never collide."""
+    return f"shards/compacted/validation_{suite}_{merge_id.hex}.parquet"
 
 
 def parse_shard_key(key: str) -> tuple[str, int] | None:
@@ -44,10 +44,11 @@ def parse_shard_key(key: str) -> tuple[str, int] | None:
     return (match["worker"], int(match["number"])) if match else None
 
 
-def sibling_key(key: str) -> str:
-    """Return the key of the manifest beside a shard's parquet file."""
-    return f"{key.removesuffix('.parquet')}.manifest.json"
+def manifest_key_of(shard_key: str) -> str:
+    """Return the key of a shard's manifest, from the key of its parquet file."""
+    return f"{shard_key.removesuffix('.parquet')}.manifest.json"
 
 
 def _stem(worker_id: str, number: int) -> str:
+    """Return the common part of the keys of a shard and its manifest."""
     return f"{shard_folder(worker_id)}/validation_{worker_id}_shard_{number:04d}"

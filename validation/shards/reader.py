@@ -42,10 +42,17 @@ _TYPES: Mapping[str, pl.DataType] = {
 }
 _REASONS = pl.List(pl.String())
 _FILE = "file of the shard"
+"""Name of a column with the URI of the shard. No column of a shard has this name."""
 
 
 def group_shards(shards: Iterable[ShardT], size_of: Callable[[ShardT], int], target: int) -> Iterator[list[ShardT]]:
-    """Group consecutive shards that are read together. Each group but the last has a size of at least ``target``."""
+    """Group consecutive shards, so that each group can be read at once.
+
+    Args:
+        shards: the shards to group, in order.
+        size_of: returns the size of a shard, in the unit of ``target``.
+        target: the minimum size of each group but the last.
+    """
     group: list[ShardT] = []
     for shard in shards:
         group.append(shard)
@@ -56,17 +63,17 @@ def group_shards(shards: Iterable[ShardT], size_of: Callable[[ShardT], int], tar
         yield group
 
 
-def find_broken_rules(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Check shards of one schema against the rules of the format.
+def find_broken_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Check shards that have the same columns and types against the rules of the format.
 
-    All columns but the texts are read once, in a stream.
+    All columns that a rule needs are read once, in a stream.
 
     Args:
         uris: ``s3://...`` or local paths.
         storage_options: as for ``scan_shards``.
 
     Returns:
-        The first broken rule of each shard that breaks one, by the URI of the shard.
+        For each shard that breaks a rule, by its URI: a sentence that says which rule it breaks first.
     """
     with hidden_aws_variables():
         rows = pl.scan_parquet(
@@ -77,21 +84,21 @@ def find_broken_rules(uris: Sequence[str], storage_options: Mapping[str, str] | 
         schema = rows.collect_schema()
     if problem := find_schema_problem({name: type_ for name, type_ in schema.items() if name != _FILE}):
         return dict.fromkeys(uris, problem)
-    found = rows.group_by(_FILE).agg(_broken_rules(schema)).collect(engine="streaming")
+    found = rows.group_by(_FILE).agg(_rule_checks(schema)).collect(engine="streaming")
     by_file = {row.pop(_FILE): _first_true(row) for row in found.iter_rows(named=True)}
     problems = {uri: by_file.get(uri, "it has no rows") for uri in uris}
     return {uri: problem for uri, problem in problems.items() if problem}
 
 
 def find_broken_rule(rows: pl.DataFrame) -> str | None:
-    """Check the rows of one shard, as ``read_shard`` returns them. Return the first broken rule, or None."""
+    """Check the rows of one shard, from ``read_shard``. Return a sentence on the first broken rule, or None."""
     if problem := find_schema_problem(rows.schema):
         return problem
-    return _first_true(rows.select(_broken_rules(rows.schema)).row(0, named=True))
+    return _first_true(rows.select(_rule_checks(rows.schema)).row(0, named=True))
 
 
 def find_schema_problem(schema: Mapping[str, pl.DataType]) -> str | None:
-    """Compare the columns and their types with the format. Return the first difference, or None.
+    """Compare the columns and their types with the format. Return a sentence on the first difference, or None.
 
     A model's columns may have any of the format's four types.
     """
@@ -107,8 +114,11 @@ def find_schema_problem(schema: Mapping[str, pl.DataType]) -> str | None:
     return None
 
 
-def _broken_rules(schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """Return one expression per rule: true if any row breaks the rule. Its name is the sentence for that case."""
+def _rule_checks(schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    """Return one expression per rule of the format: true if any row breaks the rule.
+
+    The name of the expression is the sentence that describes the broken rule.
+    """
     segments = pl.struct("video_id", "segment_index")
     rules = {
         "a segment is repeated": segments.n_unique() != pl.len(),
@@ -130,6 +140,7 @@ def _broken_rules(schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
 
 
 def _first_true(row: Mapping[str, object]) -> str | None:
+    """Return the name of the first column whose value is true; None if no value is."""
     return next((sentence for sentence, broken in row.items() if broken), None)
 
 
@@ -144,7 +155,8 @@ def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None =
     Columns that a later schema version added are added with nulls.
 
     Args:
-        uris: ``s3://...`` or local paths of committed shards. The ledger has them; a listing may show uncommitted ones.
+        uris: ``s3://...`` or local paths of committed shards. Take them from the ledger or the catalogue: a listing of
+            the bucket may contain shards that were not committed.
         storage_options: credentials and endpoint, as ``polars.scan_parquet`` takes them.
 
     Raises:
@@ -185,7 +197,8 @@ def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
 
     Args:
         payload: the parquet file, as read from ``manifest.key``.
-        manifest: the manifest of the shard. First compare its ``sha256`` with the ledger's: a box can write both files.
+        manifest: the manifest of the shard. Its ``sha256`` must already be compared with the ledger's, because a box
+            can write a wrong shard with a manifest that fits.
 
     Raises:
         ShardCorrupt: a property differs; the error has the key, the property, and the expected and found values.
@@ -246,6 +259,7 @@ def _add_missing(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _parse_provenance(source: pa.BufferReader | Path, key: str) -> ShardProvenance:
+    """Read the provenance from the footer of a parquet file. Raises as ``read_provenance`` does."""
     try:
         metadata = pq.read_schema(source).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:  # pyarrow raises OSError for a damaged footer

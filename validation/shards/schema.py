@@ -10,11 +10,11 @@ from pydantic import TypeAdapter
 from validation.domain import Column, ColumnType
 from validation.errors import BadInput, Permanent
 from validation.scoring.signals import DERIVED_SIGNALS
-from validation.scoring.text import NORMALISATION
+from validation.scoring.text import NORMALISATION_VERSION
 
 
 class ShardRefused(Permanent):
-    """Rows break a rule of the format. No shard was written."""
+    """Rows break a rule of the format, so no shard was written. ``place`` is the row or the column."""
 
     def __init__(self, place: str, problem: str) -> None:
         self.place, self.problem = place, problem
@@ -22,7 +22,10 @@ class ShardRefused(Permanent):
 
 
 class ShardCorrupt(Permanent):
-    """A stored shard or manifest differs from the committed one, or is not readable."""
+    """A stored shard or manifest differs from the committed one, or is not readable.
+
+    ``fact`` is the property that differs, such as ``sha256``; ``expected`` and ``found`` are its two values.
+    """
 
     def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
         self.key, self.fact, self.expected, self.found = key, fact, expected, found
@@ -40,7 +43,8 @@ AUDIO_PLACE = (
     Column("audio_member", "str", "text", "The file of the tar that holds the audio; null if there is none."),
     Column("audio_offset_s", "float", "seconds", "Where a slice begins in its file; null if the segment is the file."),
 )
-"""The columns that locate the audio of a segment."""
+"""The columns that say where the audio of a segment lies in the tar of its video."""
+
 IDENTITY = (
     Column("video_id", "str", "text", "The video, as in `video_queue`."),
     Column("segment_index", "int", "position", "Place of the segment in its tar, from 0, without gaps."),
@@ -48,16 +52,21 @@ IDENTITY = (
     Column("language", "str", "text", "The declared language as the tar or the queue spells it."),
     Column("speaker", "str", "text", "The speaker's label, where the tar has one."),
     Column("start_s", "float", "seconds", "Where the segment begins in its video."),
-    Column("end_s", "float", "seconds", "Where it ends."),
+    Column("end_s", "float", "seconds", "Where the segment ends in its video."),
     *AUDIO_PLACE,
     Column("text", "str", "text", "The stored transcript, unchanged."),
     Column("fault", "str", "text", "Why the audio could not be decoded, as `kind: message`; null if it could."),
 )
+"""The columns that identify a segment and its audio, with what its tar says about it."""
 _VERDICT = Column("verdict", "str", "verdict", "`accept`, `review` or `reject`, by `rules_version`.")
-_MARGIN = Column("margin", "float", "units", "Signed distance to the nearest limit; above 0 if it is not accepted.")
-_REASONS = "Why it is not accepted, in the order of the rules; empty exactly if it is."
+_MARGIN = Column(
+    "margin", "float", "units", "Signed distance to the nearest limit: at most 0 if accepted, else at least 0."
+)
+_REASONS = "Why the segment is not accepted, in the order of the rules; empty exactly if it is accepted."
 NEVER_NULL = frozenset({"video_id", "segment_index", "segment", "text", "text_normalised", "verdict"})
+"""Columns without null, besides ``reasons``."""
 NEVER_NEGATIVE = frozenset({"start_s", "end_s", "duration_s"})
+"""Numeric columns whose values are at least 0."""
 
 _TYPES: dict[ColumnType, pa.DataType] = {
     "float": pa.float64(),
@@ -71,7 +80,7 @@ def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
     """Return all columns of a suite's shards except ``reasons``, in order. Rules may read these columns.
 
     Args:
-        models: the columns of each model under its name, in the suite's order.
+        models: the columns of each model, by the model's name, in the order of the suite.
 
     Raises:
         BadInput: two columns would have the same name.
@@ -107,29 +116,32 @@ class ShardProvenance:
     flow_run_id: UUID | None
     """None for a chunk that was validated outside Prefect."""
     policy: str = "all"
-    """The policy that chose the models per segment: ``all``, or the name of a policy that skips models."""
+    """Which models scored a segment: ``all``, or the name of a cascade that skips some models for some segments."""
     schema_version: int = SCHEMA_VERSION
-    normalisation_version: str = NORMALISATION
+    normalisation_version: str = NORMALISATION_VERSION
 
     @property
     def basis(self) -> Mapping[str, str]:
-        """Return the versions that results depend on besides the models' revisions: see ``comparability_key``."""
-        return comparability_key(self.rules_version, self.policy, self.normalisation_version)
+        """The versions that results depend on besides the models' revisions: see ``results_basis``."""
+        return results_basis(self.rules_version, self.policy, self.normalisation_version)
 
 
 PROVENANCE_JSON = TypeAdapter(ShardProvenance)
 """Reads and writes a provenance as JSON."""
 
 
-def comparability_key(rules_version: str, policy: str, normalisation_version: str = NORMALISATION) -> Mapping[str, str]:
-    """Return the versions that results depend on besides the models' revisions.
+def results_basis(
+    rules_version: str, policy: str, normalisation_version: str = NORMALISATION_VERSION
+) -> Mapping[str, str]:
+    """Return the versions that results depend on besides the models' revisions, by name.
 
-    Correct machines with equal keys and equal models return equal results.
+    Correct machines with an equal basis and equal model revisions return equal results.
     """
     return {"rules_version": rules_version, "normalisation_version": normalisation_version, "policy": policy}
 
 
 def _model_columns(models: Mapping[str, Sequence[Column]]) -> list[Column]:
+    """Return the columns of all models as they are named in a shard, each model's fault column last."""
     return [
         Column(f"{model}_{column.name}", column.type, column.unit, column.description)
         for model, columns in models.items()
@@ -142,6 +154,7 @@ def _fault_column(model: str) -> Column:
 
 
 def _field(column: Column) -> pa.Field:
+    """Return the Arrow field of a column."""
     return pa.field(
         column.name,
         _TYPES[column.type],

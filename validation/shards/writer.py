@@ -26,7 +26,8 @@ _PYTHON_TYPES: Mapping[pa.DataType, type] = {
     pa.string(): str,
     pa.bool_(): bool,
 }
-"""The Python type of the values of each Arrow type that are stored unchanged. NumPy's numbers have these types too."""
+"""The Python type that the values of a column must have, by its Arrow type. Arrow would convert values of other types.
+NumPy's numbers are instances of these types too."""
 
 _ZSTD_LEVEL = 9
 """Files are 10 % smaller than with pyarrow's level 1. The cost is 0.1 s per shard."""
@@ -45,10 +46,10 @@ def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProven
     """
     ordered = sorted(rows, key=itemgetter("video_id", "segment_index"))
     _check_identity(ordered)
-    return write_table(_build_table(ordered, schema), provenance)
+    return encode_table(_build_table(ordered, schema), provenance)
 
 
-def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
+def encode_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
     """Return a table as the bytes of a parquet file. The rows must be sorted and checked as FORMAT.md defines."""
     table = table.replace_schema_metadata({METADATA_KEY: PROVENANCE_JSON.dump_json(provenance)})
     sink = pa.BufferOutputStream()
@@ -62,7 +63,7 @@ def write_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
             table.schema, [("video_id", "ascending"), ("segment_index", "ascending")]
         ),
     ) as writer:
-        for start, stop in _cut_row_groups(table["video_id"].to_pylist()):
+        for start, stop in _row_group_bounds(table["video_id"].to_pylist()):
             writer.write_table(table.slice(start, stop - start))
     payload: bytes = sink.getvalue().to_pybytes()
     return payload
@@ -82,8 +83,14 @@ def _check_identity(ordered: Sequence[Row]) -> None:
             names.add(row["segment"])
 
 
-def _cut_row_groups(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield the start and stop row of each row group: it ends with a video, after at least ``ROW_GROUP_ROWS`` rows."""
+def _row_group_bounds(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the first row of each row group and the row after its last.
+
+    A group ends with a video, after at least ``ROW_GROUP_ROWS`` rows; the last group may be smaller.
+
+    Args:
+        video_ids: the video of each row, sorted.
+    """
     start = stop = 0
     for _, group in groupby(video_ids):
         stop += sum(1 for _ in group)
@@ -95,6 +102,7 @@ def _cut_row_groups(video_ids: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _build_table(ordered: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Return the rows as a table with the columns of the schema. Raise ``ShardRefused`` for an unknown column."""
     known = set(schema.names)
     for row in ordered:
         if unknown := row.keys() - known:
@@ -103,6 +111,7 @@ def _build_table(ordered: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 
 def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
+    """Return the values of one column. Raise ``ShardRefused`` for a value that the format forbids."""
     values = [row.get(field.name) for row in ordered]
     _check_types(values, ordered, field)
     if pa.types.is_string(field.type):
@@ -123,7 +132,7 @@ def _build_column(ordered: Sequence[Row], field: pa.Field) -> pa.Array:
 
 
 def _check_types(values: Sequence[object], ordered: Sequence[Row], field: pa.Field) -> None:
-    """Raise ``ShardRefused`` for values that Arrow would convert silently, such as 1.5 or True to 1."""
+    """Raise ``ShardRefused`` for a value that Arrow would convert silently, such as 1.5 or True for an integer."""
     expected = _PYTHON_TYPES.get(field.type)
     if expected is None:
         return
@@ -133,6 +142,7 @@ def _check_types(values: Sequence[object], ordered: Sequence[Row], field: pa.Fie
 
 
 def _refuse_where(wrong: pa.Array, ordered: Sequence[Row], problem: str) -> None:
+    """Raise ``ShardRefused`` for the first row for which ``wrong`` is true."""
     place = pc.index(wrong, value=True).as_py()
     if place >= 0:
         raise ShardRefused(_describe_row(ordered[place]), problem)

@@ -80,7 +80,7 @@ def describe_store_address(store: ObjectStore) -> str:
 
 
 @contextmanager
-def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
+def convert_store_errors(store: ObjectStore, key: str) -> Iterator[None]:
     """Convert errors of the client library inside a ``with`` block to errors of this project.
 
     Args:
@@ -95,35 +95,38 @@ def store_errors(store: ObjectStore, key: str) -> Iterator[None]:
     except FleetError:
         raise
     except (BaseError, OSError, ValueError) as error:
-        raise _explain(error, store, key) from None  # the text of the cause may hold an access key
+        raise _convert_error(error, store, key) from None  # the text of the cause may hold an access key
 
 
-def _explain(error: Exception, store: ObjectStore, key: str) -> FleetError:
+def _convert_error(error: Exception, store: ObjectStore, key: str) -> FleetError:
+    """Return the error of this project for an error of the client library."""
     address, text = describe_store_address(store), str(error)
     status, code = _find_status(error, text), _find_code(text)
     response = " ".join(str(part) for part in (status, code) if part)
     if code == "NoSuchBucket":
         return StoreRefused(address, response, "check VFLEET_SOURCE_URL and VFLEET_RESULTS_URL")
     if isinstance(error, FileNotFoundError):
-        return _explain_missing(store, key, address, is_s3_response=code is not None or "performing HEAD" in text)
+        return _convert_not_found(store, key, address, is_s3_response=code is not None or "performing HEAD" in text)
     if isinstance(error, AlreadyExistsError) and status != _CONFLICT:
         return ObjectExists(key, address)
     if isinstance(error, ValueError):
         return InvalidObjectKey(key, address)
     if _is_refusal(status) or isinstance(error, PermissionError):
-        return StoreRefused(address, response or "permission denied", _check_credentials(store))
-    return Unreachable("object store", address, _check_reachable(store), response or _find_transport_cause(text))
+        return StoreRefused(address, response or "permission denied", _credentials_advice(store))
+    return Unreachable("object store", address, _reachability_advice(store), response or _find_transport_cause(text))
 
 
-def _explain_missing(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
+def _convert_not_found(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
+    """Return the error for a response or a folder without the object: the object, the folder or the store is wrong."""
     if isinstance(store, LocalStore) and not Path(str(store.prefix)).is_dir():
-        return Unreachable("object store", address, _check_reachable(store), "the folder is gone")
+        return Unreachable("object store", address, _reachability_advice(store), "the folder is gone")
     if isinstance(store, S3Store) and not is_s3_response:  # any web server may respond 404; S3 adds its error code
         return StoreRefused(address, "404 without S3's error code", "check R2_ENDPOINT_URL")
     return ObjectMissing(key, address)
 
 
 def _find_status(error: Exception, text: str) -> int | None:
+    """Return the HTTP status of the response; None if there was no response or the error does not state it."""
     found = _STATUS.search(text)
     if found:
         return int(found[1])
@@ -135,6 +138,7 @@ def _find_status(error: Exception, text: str) -> int | None:
 
 
 def _find_code(text: str) -> str | None:
+    """Return S3's error code, such as ``NoSuchBucket``; None if the error has none."""
     found = _CODE.search(text)
     return found[1] if found else None
 
@@ -149,23 +153,27 @@ def _find_transport_cause(text: str) -> str:
 
 
 def _is_refusal(status: int | None) -> bool:
+    """Return whether a status means that a retry cannot succeed."""
     if status == HTTPStatus.NOT_IMPLEMENTED:  # the store does not support conditional writes, so no retry can succeed
         return True
     return status is not None and 300 <= status < 500 and status not in _RETRYABLE  # noqa: PLR2004 - the classes of HTTP statuses
 
 
-def _check_reachable(store: ObjectStore) -> str:
+def _reachability_advice(store: ObjectStore) -> str:
+    """Return what the operator should check if a store does not answer."""
     if isinstance(store, S3Store):
         return "check that it runs, that this machine can reach it, and R2_ENDPOINT_URL"
     return "check that the folder exists, is mounted and readable"
 
 
-def _check_credentials(store: ObjectStore) -> str:
+def _credentials_advice(store: ObjectStore) -> str:
+    """Return what the operator should check if a store rejects this client."""
     if isinstance(store, S3Store):
         return "check R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, and whether R2_SESSION_TOKEN has expired"
     return "check the owner and the permissions of the folder"
 
 
 def _strip_user(endpoint: str) -> str:
+    """Return an address without its user and password."""
     parts = urlsplit(endpoint)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -24,7 +24,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from validation.domain import StoreCredential
 from validation.errors import BadInput
 from validation.settings import Settings
-from validation.storage.errors import ObjectMissing, StoreRefused, describe_store_address, store_errors
+from validation.storage.errors import ObjectMissing, StoreRefused, convert_store_errors, describe_store_address
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -50,7 +50,7 @@ _CHUNK_BYTES = 1 << 20
 
 CredentialSource: TypeAlias = Callable[[], StoreCredential]
 """A function that returns the credential of an S3 store. The client library calls it before the first request, and
-before each request in the last five minutes of a credential. The function must return without delay."""
+before a request if the credential expires within five minutes. The function must return without delay."""
 
 
 def open_store(url: str, settings: Settings, credentials: CredentialSource | None = None) -> ObjectStore:
@@ -64,7 +64,7 @@ def open_store(url: str, settings: Settings, credentials: CredentialSource | Non
     Raises:
         BadInput: the address has another form, the folder does not exist, or a setting that S3 needs is missing.
     """
-    parts = _split(url, "object store address")
+    parts = _split_url(url, "object store address")
     if parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc:
         return _open_s3(parts, settings, credentials or _read_credentials(parts, settings))
     if parts.scheme == "file" and not parts.netloc and parts.path:
@@ -92,7 +92,7 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
         return
     try:
         key = f"{folder}/{_PREFLIGHT_KEY}".strip("/")
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             obstore.get(store, key)
     except ObjectMissing:
         return
@@ -101,7 +101,7 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
 def object_exists(store: ObjectStore, key: str) -> bool:
     """Return whether the store has an object with this key. A missing bucket raises ``StoreRefused``."""
     try:
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             obstore.head(store, key)
     except ObjectMissing:
         check_store(store)  # a 404 to HEAD has no body, so a missing bucket looks the same as a missing object
@@ -134,20 +134,20 @@ def put_if_absent(store: ObjectStore, key: str, payload: bytes) -> None:
     Raises:
         ObjectExists: an object with this key exists; it was not changed.
     """
-    with store_errors(store, key):
+    with convert_store_errors(store, key):
         obstore.put(store, key, payload, mode="create", use_multipart=False)  # one request, so the condition is atomic
 
 
 def replace_object(store: ObjectStore, key: str, payload: bytes) -> None:
     """Write an object, and replace any existing object atomically: readers see only the old or only the new bytes."""
-    with store_errors(store, key):
+    with convert_store_errors(store, key):
         obstore.put(store, key, payload, use_multipart=False)
 
 
 def delete_object(store: ObjectStore, key: str) -> None:
     """Delete an object. Do nothing if the object does not exist."""
     try:
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             obstore.delete(store, key)
     except ObjectMissing:
         return
@@ -169,7 +169,7 @@ def list_objects(store: ObjectStore, prefix: str = "") -> Iterator[StoredObject]
         store: the store.
         prefix: the path of the folder: ``shards`` matches ``shards/a`` and not ``shards2/a``. Empty for all objects.
     """
-    with store_errors(store, prefix):
+    with convert_store_errors(store, prefix):
         for page in obstore.list(store, prefix or None):
             yield from (StoredObject(entry["path"], entry["size"], entry["last_modified"]) for entry in page)
 
@@ -189,7 +189,7 @@ class ObjectStream(io.RawIOBase):
     def __init__(self, store: ObjectStore, key: str) -> None:
         super().__init__()
         self._store, self.key = store, key
-        with store_errors(store, key):
+        with convert_store_errors(store, key):
             response = obstore.get(store, key)
         self.size_bytes: int = response.meta["size"]
         self._chunk = memoryview(b"")
@@ -212,7 +212,8 @@ class ObjectStream(io.RawIOBase):
         super().close()
 
     def _next_chunk(self) -> bytes:
-        with store_errors(self._store, self.key):
+        """Fetch the next block; empty at the end of the object."""
+        with convert_store_errors(self._store, self.key):
             return bytes(next(self._chunks, b""))
 
 
@@ -237,6 +238,7 @@ class _CredentialProvider:
 
 
 def _read_credentials(parts: SplitResult, settings: Settings) -> CredentialSource:
+    """Return a source of the settings' credential; raise ``BadInput`` if the settings have none."""
     key, secret, token = settings.s3_access_key_id, settings.s3_secret_access_key, settings.s3_session_token
     if key is None or secret is None:
         raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
@@ -251,6 +253,7 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(?::\d{1,5})?")
 
 
 def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSource) -> S3Store:
+    """Open a bucket of an S3 store; raise ``BadInput`` for a missing or wrong setting."""
     endpoint = settings.s3_endpoint_url
     if not endpoint:
         raise BadInput(f"{parts.geturl()} needs R2_ENDPOINT_URL, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY")
@@ -277,7 +280,7 @@ def check_endpoint(endpoint: str) -> None:
     Raises:
         BadInput: the endpoint is invalid. The message names the part to remove, and contains no password.
     """
-    parts = _split(endpoint, "R2_ENDPOINT_URL")
+    parts = _split_url(endpoint, "R2_ENDPOINT_URL")
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise BadInput(f"R2_ENDPOINT_URL is {_without_user(parts)!r}: write https://<account>.r2.cloudflarestorage.com")
     if not _HOST.fullmatch(parts.netloc.rpartition("@")[2]):
@@ -316,7 +319,7 @@ def hidden_aws_variables() -> Iterator[None]:
     try:
         yield
     finally:
-        _show_aws_variables()
+        _restore_aws_variables()
 
 
 _HIDING = threading.Lock()
@@ -325,13 +328,15 @@ _hiders = 0
 
 
 def _hide_aws_variables() -> None:
+    """Remove the ``AWS_*`` variables. Several threads may hide them at the same time."""
     global _hiders  # noqa: PLW0603 - the environment is global too
     with _HIDING:
         _hiders += 1
         _hidden.update({name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("AWS_")})
 
 
-def _show_aws_variables() -> None:
+def _restore_aws_variables() -> None:
+    """Restore the variables when the last thread is done."""
     global _hiders  # noqa: PLW0603
     with _HIDING:
         _hiders -= 1
@@ -340,7 +345,8 @@ def _show_aws_variables() -> None:
             _hidden.clear()
 
 
-def _split(url: str, what: str) -> SplitResult:
+def _split_url(url: str, what: str) -> SplitResult:
+    """Split a URL; raise ``BadInput``, which shows ``what`` and not the URL, if that is impossible."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -348,6 +354,7 @@ def _split(url: str, what: str) -> SplitResult:
 
 
 def _without_user(parts: SplitResult) -> str:
+    """Return a URL without its user and password."""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
@@ -361,6 +368,7 @@ def _client_options(endpoint: str) -> "ClientConfig":
 
 
 def _open_folder(folder: Path) -> LocalStore:
+    """Open a local folder as a store; raise ``BadInput`` if the folder does not exist."""
     if not folder.is_dir():
         raise BadInput(f"object store folder {folder} does not exist: create it, or correct the address")
     return LocalStore(folder)

@@ -35,11 +35,12 @@ MAX_PAGES = 80
 """Maximum number of pages of a listing. A listing of more than 2,000 instances counts as an error of the paging."""
 MAX_ATTEMPTS = 3
 """Number of attempts of a request that may be repeated: a read, or a destroy, which is idempotent."""
+# After these errors a request that may be repeated is sent again.
 RETRYABLE_ERRORS = (Throttled, OutcomeUnknown, Unreachable)
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedInstance:
     """The response to a create that took effect."""
 
     instance_id: int
@@ -77,7 +78,7 @@ class VastClient(VendorApi):
         body = self._send_with_retries("search", "POST", "/api/v0/bundles/", json=dict(query))
         return SearchResult.parse(body.get("offers") or [])
 
-    def create(self, offer_id: int, request: Mapping[str, Any]) -> Created:
+    def create(self, offer_id: int, request: Mapping[str, Any]) -> CreatedInstance:
         """Rent an offer. The request is never retried.
 
         Raises:
@@ -99,7 +100,7 @@ class VastClient(VendorApi):
             raise
         if not isinstance(body.get("new_contract"), int):
             raise OutcomeUnknown(path, "success without an id")
-        return Created(body["new_contract"])
+        return CreatedInstance(body["new_contract"])
 
     def list_instances(self) -> Listing:
         """List all instances of the account. An incomplete listing holds the reason why it is incomplete.
@@ -118,7 +119,7 @@ class VastClient(VendorApi):
             except (KeyError, TypeError, ValueError) as error:
                 return Listing(tuple(rows), f"a page of the listing cannot be read: {error!r}")
             if (token := body.get("next_token")) is None:
-                return _check_total(rows, body.get("total_instances"))
+                return _make_listing(rows, body.get("total_instances"))
         return Listing(tuple(rows), f"the listing does not end after {MAX_PAGES} pages")
 
     def destroy(self, instance_id: int) -> None:
@@ -157,11 +158,13 @@ class VastClient(VendorApi):
         return retrying(self._send, endpoint, method, path, **options)
 
     def _back_off(self, endpoint: str, attempt: RetryCallState) -> None:
+        """Log a failed attempt, and delay the next request to the endpoint."""
         error = attempt.outcome.exception() if attempt.outcome else None
         log.warning("%s, attempt %d of %d: %s", endpoint, attempt.attempt_number, MAX_ATTEMPTS, error)
         self._rate_limiter.back_off(endpoint, error.retry_after_s if isinstance(error, Throttled) else None)
 
     def _send(self, endpoint: str, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Send one request when the rate limiter allows it, and return the body of its response."""
         self._rate_limiter.wait(endpoint)
         try:
             return parse_response(path, self._http.request(method, path, **options))
@@ -170,11 +173,12 @@ class VastClient(VendorApi):
 
 
 def _page_parameters(token: str | None) -> dict[str, str]:
+    """Return the query parameters of one page of the listing; ``token`` is None for the first page."""
     parameters = {"limit": str(PAGE_ROWS), "order_by": json.dumps([{"col": "id", "dir": "asc"}])}
     return parameters if token is None else parameters | {"after_token": token}
 
 
-def _check_total(rows: list[Instance], total: object) -> Listing:
+def _make_listing(rows: list[Instance], total: object) -> Listing:
     """Return the rows as a listing; it is complete only if each instance occurs once and the vendor's total agrees."""
     distinct = len({instance.id for instance in rows})
     if total != distinct or distinct != len(rows):

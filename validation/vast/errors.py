@@ -58,7 +58,7 @@ class OfferGone(Permanent):
 
 
 class SearchQuotaExceeded(Transient):
-    """The account has used its daily quota of search rows."""
+    """The account's searches have returned as many offers as the vendor allows per day."""
 
     def __init__(self, retry_after_s: float | None) -> None:
         self.retry_after_s = retry_after_s
@@ -121,6 +121,7 @@ def is_gone(error: RequestRefused) -> bool:
 
 
 def _parse_json(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the JSON object in the body of a response; None if the body is anything else."""
     try:
         body = response.json()
     except ValueError:
@@ -129,6 +130,7 @@ def _parse_json(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _throttled(endpoint: str, response: httpx.Response, body: Mapping[str, Any]) -> FleetError:
+    """Return the error for status 429: the daily search quota, or requests that were too frequent."""
     given = body.get("retry_after") or response.headers.get("Retry-After")
     try:
         retry_after_s = float(given) if given is not None else None
@@ -140,12 +142,13 @@ def _throttled(endpoint: str, response: httpx.Response, body: Mapping[str, Any])
 
 
 def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
+    """Return the error for a refused request, chosen by the codes and texts in the body."""
     error = str(body.get("error") or body.get("detail") or "refused")
     message = str(body.get("msg") or body.get("message") or "")[:MAX_MESSAGE_CHARS]
     if isinstance(left := body.get("new_contract"), int):
         return CreatedButFailed(left, error)
     if "no_such_ask" in f"{error} {message}":
-        return OfferGone(_first_number(body.get("ask_id"), endpoint))
+        return OfferGone(_trailing_number(body.get("ask_id"), endpoint))
     if "spend_rate_limit" in f"{error} {message}":
         return SpendLimited(message or error)
     if error == "insufficient_credit":
@@ -155,7 +158,8 @@ def _refusal(endpoint: str, status: int, body: Mapping[str, Any]) -> FleetError:
     return RequestRefused(endpoint, status, error, message)
 
 
-def _first_number(*candidates: object) -> int:
+def _trailing_number(*candidates: object) -> int:
+    """Return the number at the end of the first candidate that ends in one; 0 if none does. A final / is ignored."""
     for candidate in candidates:
         if found := re.search(r"\d+(?=/?$)", str(candidate)):
             return int(found[0])

@@ -9,9 +9,11 @@ IMAGE_GB = 10.0
 """Size of the worker image with its weights, in GB. Each box pulls the image once."""
 
 TRAFFIC_GB_PER_HOUR: Mapping[str, float] = {"RTX 3090": 15.0, "RTX 4090": 24.5}
-"""Upper bound of the tars that a box downloads, in GB per hour by GPU: segments that the GPU scores per hour, times
-8 s, times 24 kB/s of compressed audio, times two. The factor two covers audio that is downloaded but not scored, and
-boxes that are faster than the median of their GPU."""
+"""Upper bound of the tars that a box downloads: GPU -> GB per hour.
+
+The bound is the number of segments that the GPU scores per hour, times 8 s per segment, times 24 kB/s of compressed
+audio, times two. The factor two covers audio that is downloaded but not scored, and boxes that are faster than the
+median of their GPU."""
 
 
 class OfferUnreadable(Exception):
@@ -119,6 +121,7 @@ class SearchResult(Sequence[Offer]):
 
 
 def _read_number(row: Mapping[str, Any], field_name: str) -> float:
+    """Return a field of an offer as a number. Raises OfferUnreadable if it is missing or not a number."""
     try:
         return float(row[field_name])
     except (KeyError, TypeError, ValueError):
@@ -126,6 +129,7 @@ def _read_number(row: Mapping[str, Any], field_name: str) -> float:
 
 
 def _read_text(row: Mapping[str, Any], field_name: str) -> str:
+    """Return a field of an offer as a text. Raises OfferUnreadable if it is missing or not a text."""
     if not isinstance(row.get(field_name), str):
         raise OfferUnreadable(field_name)
     return str(row[field_name])

@@ -52,6 +52,7 @@ class InterruptibleClock(WallClock):
     """
 
     def sleep(self, seconds: Seconds) -> None:
+        """Sleep for ``seconds``, or until a signal arrives."""
         readable, _, _ = select.select([self._read_end], [], [], seconds)
         if readable:
             os.read(self._read_end, 4096)

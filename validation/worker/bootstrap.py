@@ -23,9 +23,9 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 from validation.domain import MIN_DISK_BYTES, Seconds
 from validation.errors import FleetError
 from validation.exit_codes import ExitCode
-from validation.hardware.gpu import DriverTooOld, built_for_cuda, supports_cuda
+from validation.hardware.gpu import DriverTooOld, find_built_cuda_major, supports_cuda
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import require_revision
+from validation.ledger.migrate import require_newest_migration
 from validation.output import configure_logging
 from validation.vast.rate_limit import Clock, InterruptibleClock, WallClock
 
@@ -58,14 +58,14 @@ STOPPED = "stopped by a signal"
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
-    """The vendor's instance of this box, and the limits of its life and idle time.
-
-    ``instance_id`` is None on a machine that is not rented.
-    """
+    """The vendor's instance of this box, and the limits of its life and idle time."""
 
     instance_id: str | None
+    """None on a machine that is not rented."""
     key: str
+    """The vendor key that is valid for this instance only."""
     url: str
+    """The address of the vendor."""
     lifetime_s: Seconds
     idle_s: Seconds
 
@@ -82,7 +82,7 @@ class InstanceInfo:
 
 
 class BoxEndPolicy:
-    """Decides when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
+    """A rule for when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
 
     All times are of one monotonic clock, in seconds.
     """
@@ -95,8 +95,8 @@ class BoxEndPolicy:
         """Count an exit of the worker."""
         self._exits = [*(exited_at for exited_at in self._exits if now - exited_at < 3600), now]  # noqa: PLR2004 - an hour
 
-    def decision(self, now: Seconds, *, busy: bool) -> str | None:
-        """Return the reason to destroy the box now, given whether a flow runs; None if the box may stay."""
+    def find_reason_to_end(self, now: Seconds, *, busy: bool) -> str | None:
+        """Return the reason to destroy the box now; None if the box may stay. ``busy`` tells whether a flow runs."""
         if busy:
             self._busy_at = now
         if now - self._started_at > self._instance.lifetime_s:
@@ -118,10 +118,10 @@ def find_box_problem(
 
     Args:
         environment: the environment of the box.
-        find_gpus: returns the same as ``list_gpus``.
+        find_gpus: a function to call in place of ``query_nvidia_smi``.
     """
     wanted = environment.get("GPU_TYPE", "").replace("_", " ")
-    if wanted and (problem := find_gpu_problem(wanted, (find_gpus or list_gpus)())):
+    if wanted and (problem := find_gpu_problem(wanted, (find_gpus or query_nvidia_smi)())):
         return problem
     if (free := shutil.disk_usage("/").free) < MIN_DISK_BYTES:
         return f"only {free >> 20} MiB of disk are free"
@@ -143,16 +143,16 @@ def check_ledger(database_url: str) -> None:
     """
     engine = open_engine(database_url)
     try:
-        require_revision(engine)
+        require_newest_migration(engine)
     finally:
         engine.dispose()
 
 
 def find_gpu_problem(wanted: str, found: str | None) -> str | None:
-    """Return the problem of a box's GPUs, given the output of ``list_gpus``; None without a problem."""
+    """Return the problem of a box's GPUs, given the output of ``query_nvidia_smi``; None without a problem."""
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
-    needs, driver = built_for_cuda(), found.splitlines()[0].rpartition(",")[2].strip()
+    needs, driver = find_built_cuda_major(), found.splitlines()[0].rpartition(",")[2].strip()
     return str(DriverTooOld(driver, needs)) if needs and not supports_cuda(driver, needs) else None
 
 
@@ -173,10 +173,10 @@ def find_model_problem(environment: Mapping[str, str], command: Sequence[str] = 
     return f"the models cannot work here: {lines[-1][:200]} (exit {done.returncode})"
 
 
-def list_gpus() -> str | None:
-    """Return one line per GPU with its name and driver version, as ``NVIDIA GeForce RTX 3090, 580.65.06``.
+def query_nvidia_smi() -> str | None:
+    """Return the output of `nvidia-smi`; None if the program is missing or fails.
 
-    Return None if `nvidia-smi` is missing or fails.
+    The output has one line per GPU with its name and driver version, such as ``NVIDIA GeForce RTX 3090, 580.65.06``.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -205,6 +205,12 @@ def run_worker(command: Sequence[str], policy: BoxEndPolicy, *, clock: Clock, bu
 
     A worker that exits is started again after ``RESTART_S``. If a signal ends the clock's sleep, the drain begins at
     once.
+
+    Args:
+        command: the command that starts a worker.
+        policy: the rule that ends the box.
+        clock: the clock of the policy.
+        busy: a function that returns whether a flow runs.
     """
     received: list[int] = []
 
@@ -216,7 +222,7 @@ def run_worker(command: Sequence[str], policy: BoxEndPolicy, *, clock: Clock, bu
     try:
         while not received:
             clock.sleep(POLL_S)
-            reason = policy.decision(clock.monotonic(), busy=busy())
+            reason = policy.find_reason_to_end(clock.monotonic(), busy=busy())
             if reason:
                 return reason
             if worker.poll() is not None and not received:
@@ -232,6 +238,7 @@ def run_worker(command: Sequence[str], policy: BoxEndPolicy, *, clock: Clock, bu
 
 
 def _drain(worker: subprocess.Popen[bytes]) -> None:
+    """Ask a worker to drain, and kill it if it has not exited after ``DRAIN_TIMEOUT_S``."""
     worker.terminate()
     try:
         worker.wait(DRAIN_TIMEOUT_S)
@@ -260,6 +267,7 @@ def destroy_self(instance: InstanceInfo, *, clock: Clock, transport: httpx.BaseT
 
 
 def _request_destroy(http: httpx.Client, address: str) -> bool:
+    """Ask the vendor once to destroy the instance; return whether the vendor confirmed."""
     try:
         answer = http.request("DELETE", address, json={})
         if answer.is_success and answer.json().get("success"):

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from validation.domain import WorkerProfile
 from validation.hardware.gpu import read_gpus
-from validation.inference.protocol import SuiteInfo, list_server_dirs
+from validation.inference.protocol import SuiteInfo, list_session_dirs
 from validation.ledger.workers import register_worker, retire_worker
 from validation.settings import Settings
 
@@ -83,12 +83,13 @@ def is_confirmed_dead(identity: str) -> bool:
 
 def remove_stale_dirs(worker_id: str) -> None:
     """Delete the temporary folders of ended sessions of a worker. The folder of a running session is kept."""
-    for pid, folder in list_server_dirs(worker_id).items():
+    for pid, folder in list_session_dirs(worker_id).items():
         if pid == os.getpid() or process_start_time(pid) is None:  # an earlier session in a container may have this pid
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pid_namespace() -> str:
+    """Return the number of the pid namespace of this process."""
     link = (PROC / "self/ns/pid").readlink()
     return link.name.removeprefix("pid:[").removesuffix("]")
 
@@ -161,5 +162,6 @@ def temporary_registration(engine: Engine, settings: Settings) -> Iterator[None]
 
 
 def _versions() -> Mapping[str, str]:
+    """Return the versions of this project, Prefect and Python."""
     packages = {name: version(name) for name in ("validation-fleet", "prefect")}
     return packages | {"python": platform.python_version()}

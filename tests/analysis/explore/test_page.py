@@ -3,14 +3,19 @@
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from tests.support.browser import in_browser, open_browser
 from tests.support.report_helpers import RULES_TOML, sample_rows, write_shards, write_tar
+from validation.analysis.explore.database import default_cache, prepare_database
 from validation.analysis.explore.reviews import Review, Reviews
+from validation.analysis.explore.revisions import RevisionComparison
 from validation.analysis.explore.server import make_explore_server
+from validation.analysis.segment_address import segment_address
+from validation.analysis.selection.sources import find_in_folder
 from validation.cli.explore import open_context
 from validation.scoring.rules_io import parse_rules
 
@@ -20,7 +25,7 @@ TOTALS = "document.querySelector('#totals')?.innerText"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The page of 201 sample segments. The source has the tar of video v0 only."""
+    """The page of 201 sample segments. The source has the tar of video v0 only. At revision r0, v0/3 was noisy."""
     folder = tmp_path_factory.mktemp("explore")
     write_shards(folder / "results", sample_rows())
     (folder / "source").mkdir()
@@ -34,6 +39,12 @@ def served(tmp_path_factory):
             str(folder / "sample.toml"), [str(folder / "strict.toml")], folder / "reviews.jsonl",
             suite=None, shards=folder / "results", bucket=None, revision=None,
         )  # fmt: skip
+        earlier = [row | {"scale_ovr": 1.0, "ear_text": "noise"} if (row["video_id"], row["segment_index"]) == ("v0", 3)
+                   else row for row in sample_rows()]  # fmt: skip
+        write_shards(folder / "earlier", earlier)
+        (now,) = default_cache().glob("*.duckdb")
+        before = prepare_database(find_in_folder(folder / "earlier"), context.rules, default_cache())
+        context = replace(context, revisions=RevisionComparison("r0", before, now))
     server, address = make_explore_server(context)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -114,6 +125,39 @@ def test_a_segment_is_heard_compared_and_decided(page, served):
 
 
 @in_browser
+def test_the_words_of_a_segment_are_heard_where_they_lie(page):
+    """The words fill the audio in order, and a click on a word plays from its beginning."""
+    open_tab(page, "One segment")
+    page.type("#segment-name", "v0/3")
+    page.wait("document.querySelector('#player')?.duration == 0.5")
+    starts = page.run("[...document.querySelectorAll('#words .word')].map(e => Number(e.dataset.start))")
+    assert starts == sorted(starts)
+    assert 0 <= starts[0] < starts[-1] < 0.5
+    page.run("document.querySelector('#player').play = function () { window.playedFrom = this.currentTime; }")
+    page.click("#words .word:last-child")
+    assert page.run("window.playedFrom") == pytest.approx(starts[-1], abs=0.01)
+
+
+@in_browser
+def test_two_revisions_are_shown_side_by_side(page):
+    """The verdicts of both revisions are counted, and a segment lists what has changed."""
+    open_tab(page, "Compare revisions")
+    page.wait("document.querySelectorAll('#revised .ag-row').length > 0")
+    page.click("#revised .ag-row[row-index='0'] [col-id='video_id']")
+    page.wait("document.querySelector('#segment-name')?.value == 'v0/3'")
+    page.wait("document.querySelector('#differences')?.innerText.includes('scale_ovr')")
+
+
+@in_browser
+def test_a_link_of_the_report_opens_its_segment(page, served):
+    """Once the page is open in a browser, an address with a segment shows that segment."""
+    base = served.address.partition("/?")[0]
+    page.open(base + "/?" + segment_address("v0", 3).partition("?")[2])
+    page.wait("document.querySelector('#player')?.duration == 0.5")
+    assert page.run("document.querySelector('#segment-name').value") == "v0/3"
+
+
+@in_browser
 def test_a_segment_without_audio_says_so_in_one_sentence(page):
     """Without its tar a segment still shows its texts and signals."""
     open_tab(page, "One segment")
@@ -143,6 +187,7 @@ def test_every_page_fills_without_an_error_and_without_the_network(page, served)
         "Compare rules": "changed",
         "Videos, speakers, workers, days": "groups",
         "Words and characters": "words-table",
+        "Compare revisions": "revised",
         "Reviews": "reviews-table",
     }
     for label, table in tabs.items():
@@ -176,11 +221,11 @@ def test_a_request_under_another_name_is_refused(served):
 
 def test_a_saved_rules_file_has_the_moved_limit_and_no_other_change(served):
     """What the page saves, `vfleet select` reads."""
-    from validation.analysis.explore.limits_page import _set_limits, write_edited
+    from validation.analysis.explore.limits_page import _set_limits, render_edited_rules
 
     places = [{"rule": 0, "condition": 0}, {"rule": 1, "condition": 0}]
     edited = _set_limits(served.context, served.context.rules, places, [2.5, 0.5])
-    read = parse_rules(write_edited(served.context, edited, "mine-1"), file="edited.toml")
+    read = parse_rules(render_edited_rules(served.context, edited, "mine-1"), file="edited.toml")
     assert [rule.when[0].value for rule in read.rules] == [2.5, 0.5]
     assert read.version == "mine-1"
     assert read.rules[1] == served.context.rules.rules[1]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.report_helpers import write_tar
 from validation.analysis.explore.reviews import Review, Reviews
-from validation.calibration.trusted_clips import load_trusted
+from validation.calibration.trusted_clips import load_trusted_clips
 from validation.cli.main import main
 from validation.errors import BadInput
 
@@ -47,7 +47,7 @@ def test_accepted_and_corrected_segments_become_clips_that_calibrate_reads(tmp_p
     reviews.add(decide(2, "reject"))
     command = ["reviews", str(tmp_path / "clips"), "--reviews", str(reviews.path)]
     assert main(command) == 0
-    clips = load_trusted(tmp_path / "clips")
+    clips = load_trusted_clips(tmp_path / "clips")
     assert [(clip.text, clip.language, len(clip.audio)) for clip in clips] == [
         ("stored", "hi", 8000),
         ("what is said", "hi", 8000),

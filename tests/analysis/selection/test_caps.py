@@ -23,7 +23,7 @@ ROWS = st.lists(
             "video_id": st.sampled_from(["a", "b"]),
             "speaker": st.sampled_from(["A", None]),
             "language_code": st.just("hi"),
-            "text_normalised": st.sampled_from(["one two", "One, two!", "three", ""]),
+            "text_normalised": st.sampled_from(["one two", "One, two!", "three and four", "three and four!", ""]),
             "verdict": st.sampled_from(["accept", "accept", "review"]),
             "margin": st.floats(-4, 0),
             "duration_s": st.integers(1, 9).map(float),
@@ -84,6 +84,19 @@ def test_of_what_competes_the_lowest_margin_is_kept(tmp_path, caps, kept):
     ]
     _, after, _ = cap(tmp_path, rows, **caps)
     assert [row["segment_index"] for row in after if row["verdict"] == "accept"] == kept
+
+
+def test_a_text_with_one_other_word_counts_as_the_same_text(tmp_path):
+    """Transcripts of one sentence differ in a letter or two; another sentence, and another language, are not capped."""
+    sentence = "and so my fellow citizens ask not what your country can do for you"
+    shared = {"verdict": "accept", "duration_s": 2.0, "video_id": "a", "margin": -0.5, "language_code": "en"}
+    texts = [sentence, sentence.replace("citizens", "citizen"), sentence.replace("ask", "ask,").upper(),
+             "ask not what your country can do", "something else entirely"]  # fmt: skip
+    rows = [shared | {"text_normalised": text, "margin": -1 + n / 10} for n, text in enumerate(texts)]
+    rows.append(shared | {"text_normalised": sentence, "language_code": "hi"})
+    _, after, (summary,) = cap(tmp_path, rows, segments_per_text=1)
+    assert [row["segment_index"] for row in after if row["verdict"] == "accept"] == [0, 3, 4, 5]
+    assert (summary.cap, summary.segments) == ("nearly the same text", 2)
 
 
 def test_equal_audio_needs_the_signals_of_the_audio(tmp_path):

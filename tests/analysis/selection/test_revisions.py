@@ -11,7 +11,7 @@ from validation.analysis.report.findings import gather_findings
 from validation.analysis.report.signals import Signal
 from validation.analysis.selection import revisions
 from validation.analysis.selection.open import open_segments
-from validation.analysis.selection.revisions import KEY, Revision, _cut_parts, open_revisions, overlay_revisions
+from validation.analysis.selection.revisions import KEY, Revision, _split_by_videos, open_revisions, overlay_revisions
 from validation.analysis.selection.sources import find_committed_shards
 from validation.analysis.selection.summary import summarize_selection
 from validation.analysis.selection.verdicts import apply_rules
@@ -234,7 +234,7 @@ def test_parts_stay_within_the_row_limit(revisions, rows):
     """A part exceeds ``MAX_PART_ROWS`` by at most one video."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("validation.analysis.selection.revisions.MAX_PART_ROWS", rows)
-        cut = list(_cut_parts(revisions, ROLES))
+        cut = list(_split_by_videos(revisions, ROLES))
     for part in cut:
         held = pl.concat(revision.rows.select("video_id") for revision in part).collect()
         assert len(held) <= rows + held.group_by("video_id").len()["len"].max()

@@ -24,7 +24,7 @@ from validation.ledger.queries import read_committed_shards
 from validation.ledger.seed import seed_videos
 from validation.scoring.rules_io import parse_rules
 from validation.shards.reader import read_file_provenance
-from validation.shards.writer import write_table
+from validation.shards.writer import encode_table
 from validation.storage.store import get_bytes, list_keys, put_if_absent
 from validation.worker.chunk.context import run_chunk
 
@@ -255,7 +255,7 @@ def test_damaged_shard_in_a_folder_is_refused(selected, capsys, monkeypatch):
 def damage_chunk(first, _second):
     """Replace the shard by the same rows of another chunk, with the same size."""
     provenance = read_file_provenance(first)
-    first.write_bytes(write_table(pq.read_table(first), replace(provenance, chunk_id=UUID(int=1))))
+    first.write_bytes(encode_table(pq.read_table(first), replace(provenance, chunk_id=UUID(int=1))))
 
 
 def test_ledger_checks_size_and_provenance_of_a_folder_copy(selected, capsys):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validation.analysis.selection.verdicts import apply_rules
+from validation.analysis.selection.verdicts import apply_rules, matches_declared_language
+from validation.scoring.features import LidPrediction, count_votes
 from validation.scoring.rules_io import BadRules, load_rules, parse_rules
 from validation.scoring.verdict import Condition, Rule, Rules
 
@@ -160,3 +161,18 @@ def test_limit_beyond_exact_floats_is_refused():
     """Beyond 2**53 a float does not distinguish neighbouring integers, so engines would compare differently."""
     with pytest.raises(ValueError, match="too large"):
         Condition(column="n", op="<", value=2**53 + 1)
+
+
+def test_a_vote_for_a_lect_counts_as_when_the_segment_was_scored():
+    """A first choice matches the declared language in polars exactly if ``count_votes`` counts it as a vote for it."""
+    labels = ("hi", "bho", "awa", "iw", "he", "sr", "hr", "ta")
+    pairs = pl.DataFrame(
+        [(one, other) for one in (*labels, None) for other in (*labels, None)],
+        orient="row",
+        schema={"lid_language": pl.String, "language_code": pl.String},
+    )
+    found = pairs.lazy().select(matches_declared_language("lid")).collect().to_series().to_list()
+    for (top1, declared), matches in zip(pairs.rows(), found, strict=True):
+        votes = count_votes(declared, [LidPrediction(top1, 0.9)])
+        assert (votes.agreeing, votes.opposing) == (matches is True, matches is False), (top1, declared)
+    assert found[1] is True

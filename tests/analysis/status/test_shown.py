@@ -12,9 +12,9 @@ from rich.console import Console
 from tests.support.ledger_helpers import execute
 from tests.support.status_helpers import queue, rent, work
 from validation.analysis.status.fleet_status import dump_status, read_status
-from validation.analysis.status.format import describe_silence, draw_bar, headline, worker_cells, write_page
-from validation.analysis.status.terminal import draw_spark, show_status
-from validation.cli.status import refresh
+from validation.analysis.status.format import describe_silence, draw_bar, headline, render_status_page, worker_cells
+from validation.analysis.status.terminal import draw_spark, render_status
+from validation.cli.status import render_screen
 from validation.ledger.engine import open_engine
 from validation.ledger.fleet import record_tick, set_target
 
@@ -22,7 +22,7 @@ from validation.ledger.fleet import record_tick, set_target
 def on_screen(status, width=160, **options) -> str:
     console = Console(width=width, no_color=True)
     with console.capture() as captured:
-        console.print(show_status(status, **options))
+        console.print(render_status(status, **options))
     return captured.get()
 
 
@@ -30,7 +30,7 @@ def test_empty_ledger_has_a_headline(ledger):
     """No share is computed without videos: the headline says that the queue is empty."""
     status = read_status(ledger)
     assert headline(status) == "The queue is empty: no transcribed video is known."
-    assert headline(status) in write_page(status)
+    assert headline(status) in render_status_page(status)
     assert headline(status) in on_screen(status)
     json.dumps(dump_status(status))
 
@@ -41,7 +41,7 @@ def test_headline_says_what_is_missing_before_the_first_commit(ledger, seed):
     assert "the time left is unknown" in headline(read_status(ledger))
     execute(ledger, "DELETE FROM worker_validators")
     assert "No worker has ever registered" in headline(read_status(ledger))
-    assert "![" not in write_page(read_status(ledger))
+    assert "![" not in render_status_page(read_status(ledger))
 
 
 def test_page_and_terminal_show_every_part_of_a_working_fleet(ledger):
@@ -51,7 +51,7 @@ def test_page_and_terminal_show_every_part_of_a_working_fleet(ledger):
     rent(ledger, hours=1.0, usd_per_hour=0.5)
     execute(ledger, "UPDATE worker_validators SET last_error = E'the store is away\\nat line 2'")
     status = read_status(ledger)
-    page, screen = write_page(status), on_screen(status)
+    page, screen = render_status_page(status), on_screen(status)
     for shown in (page, screen):
         assert "of 180 videos done, empty in" in shown
         assert "60.0 % accepted, 25.0 % review, 15.0 % rejected" in shown
@@ -70,7 +70,7 @@ def test_no_end_is_promised_that_no_worker_works_towards(ledger):
     execute(ledger, "UPDATE worker_validators SET status = 'offline'")
     status = read_status(ledger)
     assert headline(status).endswith("No worker is online, so no end is in sight.")
-    assert "empty in" not in write_page(status) + on_screen(status)
+    assert "empty in" not in render_status_page(status) + on_screen(status)
     assert status.usd_at_end is None
 
 
@@ -89,7 +89,7 @@ def test_page_has_one_headline_and_no_empty_header(ledger):
     queue(ledger, hi=150)
     work(ledger, minutes=20)
     status = read_status(ledger)
-    page = write_page(status)
+    page = render_status_page(status)
     assert [line for line in page.splitlines() if line.startswith("# ")] == [f"# {headline(status)}"]
     assert "| | |" not in page
     assert describe_silence(status) == "1 worker, none silent."
@@ -135,8 +135,8 @@ def test_last_error_is_legible_at_80_columns(ledger):
 def test_watch_shows_the_error_of_an_unreachable_ledger():
     """An unreachable ledger is one sentence on the screen, without the password, and watching goes on."""
     engine = open_engine("postgresql://user:secret@127.0.0.1:9/x")
-    assert "127.0.0.1:9/x is unreachable" in str(refresh(engine, most_workers=5))
-    assert "secret" not in str(refresh(engine, most_workers=5))
+    assert "127.0.0.1:9/x is unreachable" in str(render_screen(engine, most_workers=5))
+    assert "secret" not in str(render_screen(engine, most_workers=5))
 
 
 @pytest.mark.parametrize(("share", "full"), [(0.0, 0), (0.04, 0), (0.5, 10), (0.999, 19), (1.0, 20)])

@@ -15,7 +15,7 @@ from validation.models.batching import pad_batch
 from validation.models.conformer import segment
 from validation.models.conformer.model import IndicConformer, choose_engine
 from validation.models.conformer.tokenizer import VocabularyRefused
-from validation.models.suite import find_fault
+from validation.models.suite import find_audio_fault
 
 COMPARED = ("transcript_lp", "greedy_lp", "align_tok", "align_frame", "align_min")
 TRANSCRIBED = ("tokens", "covered", "feasible", *COMPARED)
@@ -168,7 +168,7 @@ def test_silence_has_finite_scores(conformer):
     """Digital silence has finite scores; the suite asks no model about audio with NaN."""
     (told,) = ask(conformer, Utterance(silence(3.0), make_text("hi", 2), "hi"))
     assert all(np.isfinite(value) for value in told.values() if isinstance(value, float))
-    assert find_fault(np.full(16_000, np.nan, np.float32)).kind == "not_finite"
+    assert find_audio_fault(np.full(16_000, np.nan, np.float32)).kind == "not_finite"
 
 
 def make_result(log_probs, sums, counts):

@@ -7,7 +7,7 @@ import pytest
 from tests.support.chunk_helpers import attempts
 from tests.support.ledger_helpers import fetch, statuses
 from tests.support.worker_fixtures import pack_tone
-from validation.corpus.audio import Undecodable
+from validation.corpus.audio import AudioDecodeError
 from validation.corpus.fetch import VideoTooLong
 from validation.corpus.layouts import NoSegments
 from validation.corpus.segment_refs import BadLayout
@@ -80,7 +80,7 @@ def make_fetch_fail(monkeypatch, errors):
     [
         ObjectMissing("b.tar", "s3://x"), InvalidObjectKey("b//.tar", "s3://x"), TarCorrupt("b.tar", "m", "cut"),
         TarUnsafe("b.tar", "../m", "leaves the tar"), BadLayout("b.tar", "two layouts"), NoSegments("b.tar"),
-        VideoTooLong("b.tar", 3600.0), Undecodable("undecodable", "not audio"),
+        VideoTooLong("b.tar", 3600.0), AudioDecodeError("undecodable", "not audio"),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip

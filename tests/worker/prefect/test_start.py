@@ -21,13 +21,13 @@ from validation.doctor.prefect_server import PrefectRefused
 from validation.domain import WorkerProfile
 from validation.errors import BadInput, Unreachable
 from validation.ledger.engine import open_engine
-from validation.ledger.migrate import known_revision
+from validation.ledger.migrate import newest_migration
 from validation.ledger.workers import register_worker
-from validation.local.service import free_port
+from validation.local.service import reserve_port
 from validation.models.suite import load_suite
 from validation.models.suites import SUITES
 from validation.worker.prefect import VastGpuWorker
-from validation.worker.prefect.worker import require_work_pool
+from validation.worker.prefect.worker import check_work_pool
 from validation.worker.profile import current_identity
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]  # the first test waits for the start of the Prefect server
@@ -120,7 +120,7 @@ def test_refused_start_is_one_sentence_and_an_exit_code(ledger, prefect, start_w
     """Exit code 2 for a wrong setting and 3 for a transient error; no traceback, and no worker appears in Prefect."""
     instance = str(current_identity())
     register_worker(ledger.engine, WorkerProfile("box-1", config={"instance": instance}))
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserve_port()}"
     started = {
         start_worker(ledger.url): (2, f"worker id box-1 is in use by {instance}"),
         start_worker(ledger.url, PREFECT_API_URL=f"http://{address}/api"): (
@@ -159,12 +159,12 @@ def test_ledger_at_another_migration_is_refused(unmigrated, prefect, prefect_ser
     """The sentence names both migrations."""
     code, stderr = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=unmigrated)
     assert code == 2
-    assert stderr.startswith(f"this code knows migration {known_revision()}, the database is not migrated at all")
+    assert stderr.startswith(f"this code knows migration {newest_migration()}, the database is not migrated at all")
 
 
 def test_unreachable_ledger_is_named(prefect, prefect_server, refusal):
     """The exit code is 3, and the sentence shows the address without its password."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserve_port()}"
     code, stderr = refusal(prefect.pool, prefect_server.api_url, DATABASE_URL=f"postgresql://me:secret@{address}/none")
     assert code == 3
     assert stderr.startswith(f"the ledger at {address}/none is unreachable")
@@ -190,9 +190,9 @@ def test_pool_of_another_type_is_refused(prefect, prefect_server):
     """Its flow runs need another worker; a missing pool is accepted, because Prefect creates it."""
     prefect.http.post("/work_pools/", json={"name": f"{prefect.pool}-other", "type": "process"}).raise_for_status()
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
-        asyncio.run(require_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
+        asyncio.run(check_work_pool(f"{prefect.pool}-unmade", "vast-gpu"))
         with pytest.raises(BadInput, match=f"{prefect.pool}-other is for workers of the type process, not vast-gpu"):
-            asyncio.run(require_work_pool(f"{prefect.pool}-other", "vast-gpu"))
+            asyncio.run(check_work_pool(f"{prefect.pool}-other", "vast-gpu"))
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, PrefectRefused), (422, BadInput), (500, Unreachable)])
@@ -203,7 +203,7 @@ def test_prefect_error_status_decides_the_error(status, error):
         temporary_settings({PREFECT_API_URL: url}),
         pytest.raises(error, match=f"status {status}"),
     ):
-        asyncio.run(require_work_pool("any", "vast-gpu"))
+        asyncio.run(check_work_pool("any", "vast-gpu"))
 
 
 @pytest.fixture

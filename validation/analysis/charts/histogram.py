@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from validation.analysis.charts.numbers import format_rate, round_ticks
+from validation.analysis.charts.numbers import format_rate, format_short_count, round_ticks
 from validation.analysis.charts.svg import embedded, label, path, tag
 
 WIDTH, BARS_HEIGHT, STRIP_HEIGHT = 360.0, 92.0, 17.0
@@ -48,7 +48,8 @@ def draw_histogram(chart: Distribution) -> str:
         path([(x, TOP), (x, bottom - 4)], class_=f"mark stroke-{colour}")
         for x, colour in ((chart.x_of(value), colour) for value, colour in chart.limits)
     ]
-    axis = [path([(LEFT, floor), (WIDTH - RIGHT, floor)], class_="grid"), *_draw_ticks(chart, floor + 14)]
+    axis = [path([(LEFT, y), (WIDTH - RIGHT, y)], class_="grid") for y in (TOP, floor)]
+    axis += [*_draw_ticks(chart, floor + 14), *_draw_scale(chart, floor)]
     return embedded(WIDTH, bottom, *axis, *_draw_bars(chart, floor), *strips, *marks, title=chart.title)
 
 
@@ -58,8 +59,7 @@ def _strip_y(number: int) -> float:
 
 
 def _draw_bars(chart: Distribution, floor: float) -> list[str]:
-    columns = list(zip(*(counts for _, counts in chart.counts), strict=True))
-    highest = max(map(sum, columns), default=0) or 1
+    columns, highest = _stack(chart)
     width = (WIDTH - LEFT - RIGHT) / max(len(columns), 1)
     bars = []
     for number, column in enumerate(columns):
@@ -73,12 +73,25 @@ def _draw_bars(chart: Distribution, floor: float) -> list[str]:
     return bars
 
 
+def _stack(chart: Distribution) -> tuple[list[tuple[int, ...]], int]:
+    """Return the counts of each bin by colour, and the largest count of a bin, at least 1."""
+    columns = list(zip(*(counts for _, counts in chart.counts), strict=True))
+    return columns, max(map(sum, columns), default=0) or 1
+
+
+def _draw_scale(chart: Distribution, floor: float) -> list[str]:
+    """Label the vertical axis with 0 and the largest count of a bin."""
+    written = format_short_count(_stack(chart)[1])
+    return [label(text, LEFT - 6, y, text_anchor="end") for text, y in ((written, TOP + 8), ("0", floor))]
+
+
 def _draw_ticks(chart: Distribution, y: float) -> list[str]:
     ticks = [value for value in round_ticks(chart.low, chart.high) if chart.low <= value <= chart.high]
     return [label(format_rate(value), chart.x_of(value), y, text_anchor="middle") for value in ticks]
 
 
 def _draw_strip(chart: Distribution, strip: QuantileStrip, y: float) -> list[str]:
+    """Draw the quantiles of one group: a line from the 5th to the 95th percentile, a box and a median."""
     lowest, low, middle, high, highest = map(chart.x_of, strip.quantiles)
     return [
         label(strip.name, LEFT - 8, y + 4, text_anchor="end"),

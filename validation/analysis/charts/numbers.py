@@ -37,6 +37,7 @@ def time_ticks(start_s: Seconds, end_s: Seconds, *, max_ticks: int = 8) -> tuple
 
 
 UNKNOWN = "–"
+"""What is written for an unknown number."""
 
 Number = float | Decimal | None
 """A number of a SQL view; None means unknown."""
@@ -44,6 +45,14 @@ Number = float | Decimal | None
 
 def format_count(value: Number) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def format_short_count(value: int) -> str:
+    """Format a count with at most three digits: ``950``, ``12k``, ``3.4M``."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if value >= 0.9995 * unit:  # what three digits round to the unit
+            return f"{value / unit:.3g}{name}"
+    return str(value)
 
 
 def format_things(count: int, one: str, many: str) -> str:

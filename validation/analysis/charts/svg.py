@@ -16,6 +16,7 @@ LIGHT: Mapping[str, str] = {
     "reject": "#c03a2b",
     "blue": "#2c62c9",
 }
+"""The colours of light mode, by name."""
 DARK: Mapping[str, str] = {
     "paper": "#171b22",
     "raised": "#1f252e",
@@ -27,6 +28,7 @@ DARK: Mapping[str, str] = {
     "reject": "#f0796a",
     "blue": "#7aa7f5",
 }
+"""The colours of dark mode, by the names of ``LIGHT``."""
 
 FONT = "Inter, ui-sans-serif, system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
@@ -65,7 +67,7 @@ def tag(name: str, *children: str, **attributes: object) -> str:
     ``children`` are markup and are not escaped. An attribute with the value None is left out.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{for_html(_write(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{for_html(_format_value(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -73,19 +75,20 @@ def tag(name: str, *children: str, **attributes: object) -> str:
 
 
 def label(text: str, x: float, y: float, **attributes: object) -> str:
+    """Write a text element whose baseline is at ``y``. The text is escaped."""
     return tag("text", for_html(text), x=x, y=y, **attributes)
 
 
 def path(points: Sequence[Point], **attributes: object) -> str:
     """Write a path of straight lines through the points."""
-    return tag("path", d="M" + "L".join(f"{_write(x)} {_write(y)}" for x, y in points), **attributes)
+    return tag("path", d="M" + "L".join(f"{_format_value(x)} {_format_value(y)}" for x, y in points), **attributes)
 
 
 def embedded(width: float, height: float, *children: str, title: str) -> str:
     """Return a chart as an SVG element for a page that includes ``SHAPES_CSS``. Screen readers read the ``title``."""
     return tag(
         "svg", tag("title", for_html(title)), *children, xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_write(width)} {_write(height)}", role="img",
+        viewBox=f"0 0 {_format_value(width)} {_format_value(height)}", role="img",
     )  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def standalone(width: float, height: float, *children: str, title: str) -> str:
     paper = tag("rect", class_="paper", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=10)
     style = f"<style>{palette_css()}{SHAPES_CSS}</style>"
     framed = embedded(width, height, style, paper, *children, title=title)
-    return framed.replace("<svg ", f'<svg width="{_write(width)}" height="{_write(height)}" ', 1)
+    return framed.replace("<svg ", f'<svg width="{_format_value(width)}" height="{_format_value(height)}" ', 1)
 
 
 def data_uri(svg: str) -> str:
@@ -102,5 +105,6 @@ def data_uri(svg: str) -> str:
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 
-def _write(value: object) -> str:
+def _format_value(value: object) -> str:
+    """Return the value of an attribute; a float has at most one decimal."""
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)

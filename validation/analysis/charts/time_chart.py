@@ -52,13 +52,14 @@ class TimeChart:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The axes of a chart. They map times and values to coordinates."""
+    """The axes of a chart, from ``start_s`` to ``end_s`` (epoch seconds) and from 0 to the value ``top``."""
 
     start_s: Seconds
     end_s: Seconds
     top: float
 
     def point(self, at_s: Seconds, value: float) -> Point:
+        """Return the coordinates of a value at a time."""
         across = (at_s - self.start_s) / (self.end_s - self.start_s or 1.0)
         up = value / self.top
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
@@ -86,6 +87,7 @@ def draw_time_chart(chart: TimeChart) -> str:
 
 
 def _span(chart: TimeChart) -> tuple[Seconds, Seconds]:
+    """Return the first and the last time that the chart shows, in epoch seconds. The forecast is included."""
     times = [at for series in chart.series for at, _ in series.points]
     if chart.forecast:
         times.append(chart.forecast.latest_s or chart.forecast.expected_s)
@@ -93,7 +95,7 @@ def _span(chart: TimeChart) -> tuple[Seconds, Seconds]:
 
 
 def _stack(series: Iterable[Series]) -> Iterable[tuple[Series, Sequence[tuple[Seconds, float]]]]:
-    """Yield each series with the values of the previous series added, and with the lower edge of its area."""
+    """Yield each series with the values of all previous series added, and the points of its area's lower edge."""
     floor: dict[Seconds, float] = {}
     for one in series:
         lower = [(at, floor.get(at, 0.0)) for at, _ in one.points]
@@ -105,6 +107,7 @@ def _stack(series: Iterable[Series]) -> Iterable[tuple[Series, Sequence[tuple[Se
 def _draw_series(
     series: Series, floor: Sequence[tuple[Seconds, float]] | None, axes: Axes, *, stacked: bool
 ) -> list[str]:
+    """Draw the area of a series above ``floor``, or above 0. If it is not stacked, it has a line and a final dot."""
     upper = [axes.point(*point) for point in series.points]
     lower = [axes.point(*point) for point in floor or [(at, 0.0) for at, _ in series.points]]
     area = path([*upper, *reversed(lower)], class_=f"fill-{series.colour}", fill_opacity=0.85 if stacked else 0.13)
@@ -128,6 +131,7 @@ def _draw_forecast(chart: TimeChart, axes: Axes) -> list[str]:
 
 
 def _grid(axes: Axes, ticks: Sequence[float], format_value: Callable[[float], str]) -> list[str]:
+    """Draw the horizontal lines of the value ticks, and the labels of both axes."""
     across = [axes.point(axes.start_s, value) for value in ticks]
     parts = [path([(LEFT, y), (WIDTH - RIGHT, y)], class_="grid") for _, y in across]
     parts += [

@@ -16,7 +16,9 @@ from validation.storage.store import open_store
 COLUMNS = 900
 """Maximum number of points of a waveform and of columns of a spectrogram."""
 _WINDOW = 512
+"""Number of samples in the window of a spectrogram."""
 _FLOOR_DB = -90.0
+"""Lowest level of a spectrogram, in dB."""
 
 
 class SourceAudio:

@@ -7,6 +7,7 @@ from typing import Any
 from validation.analysis.explore.audio import SourceAudio
 from validation.analysis.explore.queries import SegmentTable
 from validation.analysis.explore.reviews import Reviews
+from validation.analysis.explore.revisions import RevisionComparison
 from validation.analysis.explore.sql import Filter
 from validation.scoring.verdict import Rules
 
@@ -26,6 +27,8 @@ class ExploreContext:
     """Unit and description per column."""
     other_rules: Mapping[str, Rules] = field(default_factory=dict)
     """Other rules that the page can compare with ``rules``, by name."""
+    revisions: RevisionComparison | None = None
+    """The comparison with an earlier revision, if the user named one."""
 
     def read_rules(self, stored: str | None) -> Rules:
         """Parse the rules that the user edited, given as JSON; return ``rules`` if ``stored`` is empty."""

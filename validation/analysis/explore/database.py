@@ -26,13 +26,17 @@ from validation.shards.naming import parse_shard_key
 BINS = 60
 """Number of bins of a histogram."""
 BATCH_ROWS = 50_000
+"""Number of rows that are written to the file at a time."""
 MEMORY_LIMIT = "1GB"
 """Memory limit of DuckDB. DuckDB spills data beyond the limit to a temporary folder beside the file."""
 _ADD_ORIGIN = (
     "SELECT b.*, o.worker, o.day, CAST(0 AS UBIGINT) AS fired FROM batch b LEFT JOIN origins o USING (video_id)"
 )
+"""The rows of a batch with the worker and the day of their video, and without fired rules."""
 _RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
+"""The types of columns that rules may read, by DuckDB type."""
 _ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
+"""Columns of the table that are not columns of the shards. Rules may not read them."""
 _FORMAT = 1
 """Version of the table layout. A new version makes all cached files invalid."""
 _KEPT_FILES = 4
@@ -49,7 +53,9 @@ class NumberColumn:
     """``low`` and ``high`` are the approximate 0.1 % and 99.9 % quantiles, and the edges of the histogram."""
     median: float
     least: float
+    """The smallest value."""
     most: float
+    """The largest value."""
 
     @property
     def bin_width(self) -> float:
@@ -71,10 +77,10 @@ def default_cache() -> Path:
     return Path(root) / "validation-fleet" / "explore"
 
 
-def open_database(
+def prepare_database(
     source: ShardSource, rules: Rules, cache: Path, report: Callable[[int], None] = lambda _: None
 ) -> Path:
-    """Find the DuckDB file of the current shards in the cache, or build it, and apply the rules to its segments.
+    """Find the DuckDB file of the current shards in the cache, or build it, and store which rules fire.
 
     Args:
         source: the shards.
@@ -93,7 +99,7 @@ def open_database(
     path = cache / f"{source.suite}-{_fingerprint(source)}.duckdb"
     if path.is_file():
         os.utime(path)
-        judge(path, rules)
+        store_fired_rules(path, rules)
         return path
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -101,13 +107,13 @@ def open_database(
             partial.unlink()
             try:
                 build_database(partial, open_segments(source), _find_last_validations(source), report)
-                judge(partial, rules)
+                store_fired_rules(partial, rules)
             finally:
                 for left in (partial.with_name(partial.name + ".wal"), partial.with_name(partial.name + ".tmp")):
                     shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     except (duckdb.IOException, OSError) as error:
         raise BadInput(f"the table of segments cannot be made in {cache}: {error}: set XDG_CACHE_HOME") from None
-    _delete_old(cache)
+    _delete_old_files(cache)
     return path
 
 
@@ -142,12 +148,12 @@ def build_database(
             report(rows)
         if not rows:
             raise BadInput("the shards hold no segment yet: there is nothing to explore")
-        describe_numbers(database)
+        write_number_columns(database)
         database.execute("CREATE TABLE judged_by (place INTEGER, rule TEXT)")
 
 
-def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
-    """Write the table ``numbers``: one row of statistics per numeric column that has at least one value."""
+def write_number_columns(database: duckdb.DuckDBPyConnection) -> None:
+    """Write the table ``numbers``: the fields of ``NumberColumn``, one row per numeric column that has a value."""
     schema = database.execute("DESCRIBE segments").fetchall()
     names = [name for name, kind, *_ in schema if kind in {"DOUBLE", "BIGINT"}]
     database.execute(
@@ -167,7 +173,7 @@ def describe_numbers(database: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def judge(path: Path, rules: Rules) -> None:
+def store_fired_rules(path: Path, rules: Rules) -> None:
     """Store in the column ``fired`` a bit mask of the rules that fire for each segment.
 
     The function does nothing if the column was computed with the same rules, or if another process has the file open.
@@ -195,7 +201,7 @@ def rule_columns(columns: Mapping[str, str]) -> dict[str, ColumnType]:
 def _find_last_validations(source: ShardSource) -> pl.LazyFrame:
     """Return a frame with ``video_id``, ``worker`` and ``day`` of the last validation of each video."""
     frames = [
-        pl.scan_parquet(shard.uri, storage_options=_options(source))
+        pl.scan_parquet(shard.uri, storage_options=_storage_options(source))
         .select(pl.col("video_id").unique())
         .filter(~pl.col("video_id").is_in(list(shard.withheld)))
         .with_columns(worker=pl.lit(_worker_of(shard.uri)), day=pl.lit(shard.day, pl.String))
@@ -205,7 +211,7 @@ def _find_last_validations(source: ShardSource) -> pl.LazyFrame:
     return pl.concat(frames).unique("video_id", keep="last", maintain_order=True)
 
 
-def _options(source: ShardSource) -> dict[str, str] | None:
+def _storage_options(source: ShardSource) -> dict[str, str] | None:
     return dict(source.storage_options) if source.storage_options else None
 
 
@@ -217,11 +223,13 @@ def _worker_of(uri: str) -> str:
 
 
 def _fingerprint(source: ShardSource) -> str:
+    """Return 16 hexadecimal digits that depend on the suite, its models, its shards and the table layout."""
     shards = [(dict(revision.models), [asdict(shard) for shard in revision.shards]) for revision in source.revisions]
     return sha256(repr((_FORMAT, source.suite, shards)).encode()).hexdigest()[:16]
 
 
-def _delete_old(cache: Path) -> None:
+def _delete_old_files(cache: Path) -> None:
+    """Delete the files of the cache except the ``_KEPT_FILES`` that were used last."""
     files = sorted(cache.glob("*.duckdb"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[_KEPT_FILES:]:
         with suppress(OSError):

@@ -8,12 +8,14 @@ from validation.analysis.charts.svg import FONT, LIGHT
 from validation.analysis.explore.audio import compute_envelope, measure_spectrogram
 from validation.analysis.explore.database import BINS
 from validation.analysis.explore.queries import Histogram, LanguageHours
-from validation.domain import Waveform
+from validation.analysis.explore.word_times import WordTime
+from validation.domain import SAMPLE_RATE, Seconds, Waveform
 
 Figure = Mapping[str, Any]
 _PALE = "#cfd6df"
 _COLOURS = {"accept": LIGHT["accept"], "review": LIGHT["review"], "reject": LIGHT["reject"]}
 CONFIG: Any = {"displayModeBar": False, "doubleClick": "reset"}
+"""Plotly's options of all figures."""
 
 
 def draw_histogram(found: Histogram, brushed: tuple[float, float] | None, limits: Sequence[float]) -> Figure:
@@ -24,8 +26,8 @@ def draw_histogram(found: Histogram, brushed: tuple[float, float] | None, limits
     layout |= {"barmode": "overlay", "bargap": 0, "dragmode": "zoom", "uirevision": monotonic_ns()}
     layout["xaxis"] |= {"range": [found.column.low, found.column.high]}
     layout["yaxis"] |= {"fixedrange": True, "type": "log" if _is_steep(found.of_all) else "linear"}
-    layout["shapes"] = [_line(limit) for limit in limits if found.column.low <= limit <= found.column.high] + (
-        [_shade(*brushed)] if brushed else []
+    layout["shapes"] = [_limit_line(limit) for limit in limits if found.column.low <= limit <= found.column.high] + (
+        [_brush_area(*brushed)] if brushed else []
     )
     return {
         "data": [
@@ -79,16 +81,23 @@ def draw_hours(hours: Sequence[LanguageHours]) -> Figure:
     }  # fmt: skip
 
 
-def draw_waveform(samples: Waveform) -> Figure:
+def draw_waveform(samples: Waveform, words: Sequence[WordTime] = ()) -> Figure:
+    """Draw the waveform, and above it each word over its time. Neighbouring words are on different lines."""
     times, low, high = compute_envelope(samples)
-    layout = _layout("waveform", height=130)
-    layout["yaxis"] |= {"range": [-1, 1], "fixedrange": True}
+    layout = _layout("waveform, and words at estimated times" if words else "waveform", height=200 if words else 130)
+    layout["yaxis"] |= {"range": [-1, 2.2 if words else 1], "fixedrange": True, "tickvals": [-1, 0, 1]}
+    layout["xaxis"] |= {"range": [0, len(samples) / SAMPLE_RATE]}
+    layout["shapes"] = [_word_line(word.start, place) for place, word in enumerate(words)]
     line = {"color": LIGHT["blue"], "width": 1}
     return {
         "data": [
             {"type": "scatter", "mode": "lines", "x": times, "y": low, "line": line, "hoverinfo": "skip"},
             {"type": "scatter", "mode": "lines", "x": times, "y": high, "line": line, "fill": "tonexty",
              "hoverinfo": "skip"},
+            {"type": "scatter", "mode": "text", "x": [word.start for word in words],
+             "y": [_word_height(place) for place in range(len(words))], "text": [word.word for word in words],
+             "textposition": "middle right", "textfont": {"color": LIGHT["ink"], "size": 12}, "cliponaxis": False,
+             "hovertemplate": "%{text}: from %{x:.2f} s<extra></extra>"},
         ],
         "layout": layout,
     }  # fmt: skip
@@ -108,6 +117,17 @@ def draw_spectrogram(samples: Waveform) -> Figure:
     }  # fmt: skip
 
 
+def _word_height(place: int) -> float:
+    """Return the y coordinate of the word with this index."""
+    return 2.0 - 0.4 * (place % 3)
+
+
+def _word_line(x: Seconds, place: int) -> dict[str, Any]:
+    """Return a vertical line at ``x``, the start of the word with this index."""
+    return {"type": "line", "x0": x, "x1": x, "y0": -1, "y1": _word_height(place), "layer": "below",
+            "line": {"color": LIGHT["grid"], "width": 1}}  # fmt: skip
+
+
 def _layout(title: str, *, height: int) -> dict[str, Any]:
     axis = {"gridcolor": LIGHT["grid"], "zeroline": False, "tickfont": {"size": 11}}
     return {
@@ -123,12 +143,14 @@ def _layout(title: str, *, height: int) -> dict[str, Any]:
     }
 
 
-def _line(x: float) -> dict[str, Any]:
+def _limit_line(x: float) -> dict[str, Any]:
+    """Return a vertical dotted line at ``x``, which marks a limit."""
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper",
             "line": {"color": LIGHT["reject"], "width": 1.5, "dash": "dot"}}  # fmt: skip
 
 
-def _shade(low: float, high: float) -> dict[str, Any]:
+def _brush_area(low: float, high: float) -> dict[str, Any]:
+    """Return a shaded rectangle from ``low`` to ``high``, which marks the brushed range."""
     return {"type": "rect", "x0": low, "x1": high, "y0": 0, "y1": 1, "yref": "paper", "layer": "below",
             "fillcolor": LIGHT["blue"], "opacity": 0.12, "line": {"width": 0}}  # fmt: skip
 

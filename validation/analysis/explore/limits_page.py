@@ -17,7 +17,10 @@ _STEPS = 400
 
 
 def make_limits_page(context: ExploreContext) -> html.Div:
-    sliders = [each for place, rule in enumerate(context.rules.rules) if (each := _make_rule(context, place, rule))]
+    """Make the page with a slider per limit, the kept hours per language, and a button to save the rules."""
+    sliders = [
+        each for place, rule in enumerate(context.rules.rules) if (each := _make_rule_panel(context, place, rule))
+    ]
     save = html.Div(
         [
             dcc.Input(id="new-version", type="text", value=f"{context.rules.version}-edited", size="24"),
@@ -89,22 +92,23 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
     def save_rules(_clicks: int, version: str | None, rules_json: str | None) -> Any:
         version = (version or "").strip() or f"{context.rules.version}-edited"
         return {
-            "content": write_edited(context, context.read_rules(rules_json), version),
+            "content": render_edited_rules(context, context.read_rules(rules_json), version),
             "filename": f"{version}.toml",
         }
 
 
-def write_edited(context: ExploreContext, edited: Rules, version: str) -> str:
+def render_edited_rules(context: ExploreContext, edited: Rules, version: str) -> str:
     """Return the text of the rules file with the edited limits and a new version. Comments of the file are kept."""
     preface = f"Limits chosen in `vfleet explore`, from the rules {context.rules.version}."
     return rewrite_rules(context.rules_text, edited.with_rules(edited.rules, version), preface=preface, notes={})
 
 
-def _make_rule(context: ExploreContext, place: int, rule: Rule) -> html.Div | None:
+def _make_rule_panel(context: ExploreContext, place: int, rule: Rule) -> html.Div | None:
+    """Make the panel of a rule with its sliders; None if no limit of the rule has a slider."""
     sliders = list(_make_sliders(context, place, rule))
     if not sliders:
         return None
-    others = [_describe(each) for each in rule.when if not _is_movable(context, each)]
+    others = [_describe_condition(each) for each in rule.when if not _is_movable(context, each)]
     also = f" Only if {' and '.join(others)}." if others else ""
     return html.Div(
         [html.B(f"{rule.reason} ({rule.verdict})"), html.Span(f" {rule.sentence}{also}", className="hint"), *sliders],
@@ -113,9 +117,10 @@ def _make_rule(context: ExploreContext, place: int, rule: Rule) -> html.Div | No
 
 
 def _make_sliders(context: ExploreContext, place: int, rule: Rule) -> Iterator[html.Div]:
+    """Yield one slider per limit of a rule that can be moved."""
     for number, condition in enumerate(rule.when):
         if _is_movable(context, condition) and isinstance(condition.value, int | float):
-            low, high, step = _range_of(context, condition)
+            low, high, step = _slider_range(context, condition)
             slider = dcc.Slider(
                 id={"type": "limit", "rule": place, "condition": number},
                 min=low,
@@ -129,11 +134,12 @@ def _make_sliders(context: ExploreContext, place: int, rule: Rule) -> Iterator[h
 
 
 def _is_movable(context: ExploreContext, condition: Condition) -> bool:
+    """Return whether the limit of a condition gets a slider: it is a number, and the column is numeric."""
     is_comparison = condition.op in {"<", "<=", ">", ">="}
     return is_comparison and condition.column in context.table.numbers
 
 
-def _range_of(context: ExploreContext, condition: Condition) -> tuple[float, float, float]:
+def _slider_range(context: ExploreContext, condition: Condition) -> tuple[float, float, float]:
     """Return minimum, maximum and step of a slider. The current limit is one of the slider's positions."""
     column, value = context.table.numbers[condition.column], float(condition.value or 0)
     low, high = min(column.low, value), max(column.high, value)
@@ -145,11 +151,18 @@ def _range_of(context: ExploreContext, condition: Condition) -> tuple[float, flo
 
 
 def _set_limits(context: ExploreContext, rules: Rules, places: Sequence[Any], values: Sequence[float | None]) -> Rules:
-    """Return the rules with the values of the sliders. A change of less than half a step is ignored."""
+    """Return the rules with the values of the sliders as limits. A change of less than half a step is ignored.
+
+    Args:
+        context: the page, whose columns give the steps of the sliders.
+        rules: the rules before the change.
+        places: the ``rule`` and ``condition`` index of each slider.
+        values: the value of each slider; None for a slider without a value.
+    """
     changed = [list(rule.when) for rule in rules.rules]
     for place, value in zip(places, values, strict=True):
         condition = changed[place["rule"]][place["condition"]]
-        step = _range_of(context, condition)[2]
+        step = _slider_range(context, condition)[2]
         if value is None or abs(value - float(condition.value or 0)) < step / 2:
             continue
         limit = int(value) if isinstance(condition.value, int) else round(float(value), 9)
@@ -161,8 +174,9 @@ def _set_limits(context: ExploreContext, rules: Rules, places: Sequence[Any], va
 
 
 def _limit_of(rules: Rules, place: Any) -> float:
+    """Return the limit of the condition to which a slider belongs."""
     return float(rules.rules[place["rule"]].when[place["condition"]].value or 0)
 
 
-def _describe(condition: Condition) -> str:
+def _describe_condition(condition: Condition) -> str:
     return f"{condition.column} {condition.op}" + ("" if condition.value is None else f" {condition.value}")

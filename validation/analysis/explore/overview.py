@@ -17,12 +17,17 @@ from validation.scoring.verdict import Rules
 COUNTED = ("verdict", "reasons", "lang", "worker")
 """Columns that have a bar chart with one bar per value."""
 _FIRST = ("review_decision", "verdict", "reasons", "lang", "video_id", "segment_index", "duration_s", "text")
+"""The first columns of the segment table, in this order."""
 _HIDDEN = frozenset({"stored_reasons", "text_normalised", "fired", "language", "language_code"})
+"""Columns that the segment table does not show."""
 _WIDTHS = {"text": 340, "reasons": 180, "video_id": 140, "segment_index": 110, "verdict": 95, "lang": 80}
+"""Widths of columns in pixels."""
 _PREFERRED = ("duration_s", "cer", "rms_dbfs", "script_fraction", "chars_per_s")
+"""Columns whose histograms are shown at the start."""
 
 
 def make_overview(context: ExploreContext) -> html.Div:
+    """Make the first page: the filter, its bar charts and histograms, and the segment table."""
     shown = [name for name in context.table.numbers if name in _PREFERRED or name.endswith("_ovr")][:6]
     picker = dcc.Dropdown(
         options=list(context.table.numbers), value=shown, multi=True, id="shown-columns", placeholder="Columns to draw"
@@ -69,6 +74,7 @@ def _make_table(context: ExploreContext) -> dash_ag_grid.AgGrid:
 
 
 def _define_column(context: ExploreContext, name: str) -> Mapping[str, Any]:
+    """Return the AG Grid definition of one column of the segment table."""
     is_number = name in context.table.numbers or context.table.columns.get(name) in {"DOUBLE", "BIGINT"}
     unit, description = context.described.get(name, ("", ""))
     column: dict[str, Any] = {
@@ -162,6 +168,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
 
 
 def _change_filter(context: ExploreContext, where: str | None, stored: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Apply the user's last action to the stored filter. Return the new filter and the new text of the SQL field."""
     stored = {"ranges": {}, "values": {}, "where": ""} | dict(stored or {})
     changed, value = ctx.triggered_id, ctx.triggered[0]["value"]
     if changed == "clear":
@@ -189,6 +196,7 @@ def _change_filter(context: ExploreContext, where: str | None, stored: Mapping[s
 
 
 def _read_brush(moved: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the brushed range in Plotly's ``relayoutData``; None if the change was not a brush."""
     if "xaxis.range[0]" in moved:
         return float(moved["xaxis.range[0]"]), float(moved["xaxis.range[1]"])
     return (float(moved["xaxis.range"][0]), float(moved["xaxis.range"][1])) if "xaxis.range" in moved else None
@@ -211,6 +219,7 @@ def _graph(name: Mapping[str, str]) -> html.Div:
 
 
 def _make_chips(stored: Mapping[str, Any]) -> list[html.Button]:
+    """Make one button per part of the stored filter. A click on a button removes this part."""
     parts = {name: f"{name}: {low:.4g} to {high:.4g}" for name, (low, high) in (stored.get("ranges") or {}).items()}
     parts |= {name: f"{name}: {', '.join(values)}" for name, values in (stored.get("values") or {}).items()}
     return [
@@ -220,6 +229,7 @@ def _make_chips(stored: Mapping[str, Any]) -> list[html.Button]:
 
 
 def _describe_row(context: ExploreContext, row: Row) -> Row:
+    """Return a row as the segment table shows it, with its key and its review decision."""
     review = context.reviews.get(row["video_id"], row["segment_index"])
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in row.items()}
     return shown | {

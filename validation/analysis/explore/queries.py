@@ -19,7 +19,9 @@ GROUPS = {"video_id": "video", "speaker": "speaker", "worker": "worker", "day": 
 _NEAR_ROWS = 5_000
 """Maximum span of row ids that one range scan reads. Rows that are farther apart are read one by one."""
 _MEDIANS = frozenset({"cer", "rms_dbfs", "chars_per_s"})
+"""Columns whose medians ``group`` shows."""
 _JUDGED_BY = "SELECT rule FROM judged_by ORDER BY place"
+"""The rules whose bits the column ``fired`` holds, from bit 0."""
 Row = Mapping[str, Any]
 
 
@@ -117,7 +119,10 @@ class SegmentTable:
         )
 
     def make_histogram(self, name: str, chosen: Filter, rules: Rules) -> Histogram:
-        """Count the segments per bin of a numeric column. The filter on that column is ignored."""
+        """Count the segments per bin of a numeric column.
+
+        The range and the values that the filter sets for this column are ignored.
+        """
         if name not in self._histograms:
             self._histograms[name] = self._count_bins(name, "true", "segments")
         where = self._where(chosen, without=name)
@@ -125,7 +130,10 @@ class SegmentTable:
         return Histogram(self.numbers[name], counts, self._histograms[name])
 
     def count_values(self, name: str, chosen: Filter, rules: Rules, limit: int = 22) -> list[tuple[str, int]]:
-        """Count the segments per value of a text column, most frequent first. The filter on that column is ignored."""
+        """Count the segments of the ``limit`` most frequent values of a text column, most frequent first.
+
+        Null counts as ``missing``. The range and the values that the filter sets for this column are ignored.
+        """
         sql = (
             f"SELECT coalesce(CAST({quote_name(name)} AS VARCHAR), 'missing') AS value, count(*) "  # noqa: S608 - quoted
             f"FROM {self._judged(rules)} WHERE {self._where(chosen, without=name)} "
@@ -134,7 +142,7 @@ class SegmentTable:
         return [(str(value), int(count)) for value, count in self._rows(sql)]
 
     def count_reasons(self, chosen: Filter, rules: Rules) -> list[tuple[str, int]]:
-        """Count the segments per reason, most frequent first. The filter on reasons is ignored."""
+        """Count the segments per reason, most frequent first. The reasons that the filter sets by bars are ignored."""
         where = self._where(chosen, without="reasons")
         same = len(self._judged_by) <= MAX_BITS
         if same and [rule.model_dump() for rule in rules.effective] == [rule.model_dump() for rule in self._judged_by]:
@@ -147,7 +155,7 @@ class SegmentTable:
         return sorted(named, key=lambda each: -each[1])
 
     def compare_hours(self, rules: Rules, before: Rules, chosen: Filter | None = None) -> list[LanguageHours]:
-        """Return the accepted hours per language under two sets of rules, sorted by descending total hours."""
+        """Return the accepted hours per language under ``rules`` and ``before``, sorted by descending total hours."""
         where = self._where(chosen or Filter())
         sql = (
             f"SELECT lang, coalesce(sum(duration_s), 0) / 3600 AS hours, "  # noqa: S608 - quoted
@@ -166,7 +174,7 @@ class SegmentTable:
         return [(before_, after, int(count), float(hours)) for before_, after, count, hours in self._rows(sql)]
 
     def find_changed(self, rules: Rules, before: Rules, limit: int = 200) -> list[Row]:
-        """Return the first ``limit`` segments, in table order, whose verdicts differ between two sets of rules."""
+        """Return the first ``limit`` segments, in table order, whose verdicts under the two sets of rules differ."""
         sql = (
             f"SELECT video_id, segment_index, lang, verdict AS before, {self._sql(rules).verdict} AS after, "  # noqa: S608
             f"reasons AS reasons_before, {self._sql(rules).reasons} AS reasons_after, text "
@@ -233,6 +241,7 @@ class SegmentTable:
         return [self._dicts(f"{one}{place}")[0] for place in places]
 
     def _judge(self, row: Row, rules: Rules) -> Row:
+        """Return the row with the verdict, reasons and margin that the rules give."""
         verdict = rules.evaluate(row)
         return {**row, "verdict": verdict.verdict, "reasons": list(verdict.reasons), "margin": verdict.margin}
 
@@ -242,12 +251,15 @@ class SegmentTable:
         return f"(SELECT rowid AS id, *, {sql.verdict} AS verdict, {sql.reasons} AS reasons FROM segments)"  # noqa: S608
 
     def _sql(self, rules: Rules) -> RuleSql:
+        """Return the SQL of rules, which uses the column ``fired`` where it holds their results."""
         return RuleSql(rules, self._judged_by)
 
     def _where(self, chosen: Filter, *, without: str | None = None) -> str:
+        """Return a filter as an SQL condition, without the range and the values of the column ``without``."""
         return chosen.to_sql([*self.columns, "verdict", "reasons"], without=without)
 
     def _count_bins(self, name: str, where: str, table: str) -> list[int]:
+        """Return the number of rows of ``table`` per bin of a numeric column, for rows that meet ``where``."""
         column, number = quote_name(name), self.numbers[name]
         place = f"floor(({column} - {literal(number.low)}) / {literal(number.bin_width)})"
         sql = (
@@ -258,14 +270,17 @@ class SegmentTable:
         return [int(counts.get(place, 0)) for place in range(BINS)]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a query, and return its rows as tuples."""
         return self._run(sql).fetchall()
 
     def _dicts(self, sql: str) -> list[Row]:
+        """Run a query, and return its rows by column."""
         cursor = self._run(sql)
         names = [each[0] for each in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Run a query. Raise ``BadInput`` if the SQL that the user entered is invalid or refused."""
         try:
             return self._database.cursor().execute(sql)
         except (duckdb.ParserException, duckdb.BinderException, duckdb.ConversionException) as error:

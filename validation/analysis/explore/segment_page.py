@@ -11,11 +11,15 @@ from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.figures import CONFIG, draw_spectrogram, draw_waveform
 from validation.analysis.explore.queries import Row
 from validation.analysis.explore.reviews import Review
+from validation.analysis.explore.word_times import WordTime, estimate_word_times
+from validation.analysis.segment_address import read_segment
 from validation.analysis.word_diff import diff_words
+from validation.domain import SAMPLE_RATE
 from validation.errors import BadInput
 from validation.scoring.verdict import Rule, Rules
 
 _NOT_SIGNALS = frozenset({"id", "fired", "reasons", "verdict", "stored_reasons"})
+"""Columns of a row that the table of signals leaves out."""
 
 
 def make_segment_page() -> html.Div:
@@ -64,6 +68,12 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
         State("segment-name", "value"),
         prevent_initial_call=True,
     )(_choose_segment)
+    app.callback(
+        Output("segment-name", "value", allow_duplicate=True),
+        Output("tabs", "value", allow_duplicate=True),
+        Input("address", "search"),
+        prevent_initial_call="initial_duplicate",
+    )(_open_address)
 
     @app.callback(
         Output("segment-body", "children"),
@@ -84,7 +94,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
             return [], str(error), "", ""
         review = context.reviews.get(row["video_id"], row["segment_index"])
         return (
-            list(_describe(context, row, rules)),
+            list(_make_body(context, row, rules)),
             "",
             review.corrected_text if review else "",
             review.note if review else "",
@@ -118,6 +128,7 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
 
 
 def _choose_segment(clicked: Any, _previous: int, _next: int, name: str | None) -> tuple[Any, Any]:
+    """Return the segment and the tab to show after a click on a row, on Previous or on Next."""
     if ctx.triggered_id == "table":
         if not clicked or not clicked.get("rowId"):
             raise PreventUpdate
@@ -129,7 +140,16 @@ def _choose_segment(clicked: Any, _previous: int, _next: int, name: str | None) 
     return f"{video_id}/{max(moved, 0)}", no_update
 
 
+def _open_address(query: str | None) -> tuple[str, str]:
+    """Open the segment that the address of the page names, as links of the report do."""
+    name = read_segment(query or "")
+    if name is None:
+        raise PreventUpdate
+    return name, "segment"
+
+
 def _make_review(row: Row, decision: Any, corrected: str | None, note: str | None) -> Review:
+    """Return a review decision on the segment in ``row``. Empty inputs of the form are left out."""
     return Review(
         video_id=row["video_id"],
         segment_index=row["segment_index"],
@@ -142,7 +162,8 @@ def _make_review(row: Row, decision: Any, corrected: str | None, note: str | Non
     )
 
 
-def _describe(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
+def _make_body(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
+    """Yield the parts of the page of one segment, from top to bottom."""
     fired = [rule for rule in rules.effective if rule.matches(row)]
     head: list[Any] = [html.Span(row["verdict"], className=f"verdict {row['verdict']}")]
     head += [html.B(f"{row['video_id']}/{row['segment_index']} ({row['segment']})"), html.Span(row["lang"])]
@@ -152,6 +173,7 @@ def _describe(context: ExploreContext, row: Row, rules: Rules) -> Iterator[Any]:
     yield from _show_audio(context, row)
     yield html.H2("Text")
     yield from _show_texts(row)
+    yield from _show_differences(context, row)
     yield html.H2("Signals")
     yield _list_signals(context, row, rules)
 
@@ -163,8 +185,45 @@ def _show_audio(context: ExploreContext, row: Row) -> Iterator[Any]:
         return
     address = "/audio?" + urlencode({"video_id": row["video_id"], "segment": row["segment"]})
     yield html.Audio(src=address, controls=True, id="player")
-    yield dcc.Graph(figure=dict(draw_waveform(samples)), config=CONFIG)
+    words = estimate_word_times(row, len(samples) / SAMPLE_RATE)
+    yield html.P([_make_word(word) for word in words], id="words", title="Click a word to hear it.")
+    yield dcc.Graph(figure=dict(draw_waveform(samples, words)), config=CONFIG)
     yield dcc.Graph(figure=dict(draw_spectrogram(samples)), config=CONFIG)
+    yield html.P(
+        "Times of words are estimated from their lengths and from where speech begins and ends: shards hold no times "
+        "of words. Click a word to hear it.",
+        className="hint",
+    )
+
+
+def _make_word(word: WordTime) -> html.Span:
+    """Make a word that ``explore.js`` plays on a click and marks while it is played."""
+    times: dict[str, Any] = {"data-start": f"{word.start:.3f}", "data-end": f"{word.end:.3f}"}
+    return html.Span(word.word + " ", className="word", **times)
+
+
+def _show_differences(context: ExploreContext, row: Row) -> Iterator[Any]:
+    """Show the columns whose values differ from the earlier revision that the page is compared with."""
+    if context.revisions is None:
+        return
+    yield html.H2(f"Compared with revision {context.revisions.revision}")
+    found = context.revisions.find_differences(row)
+    differences = None if found is None else list(found)
+    if not differences:
+        absent = "That revision has no answer for this segment." if differences is None else "All answers are equal."
+        yield html.P(absent, id="no-differences")
+        return
+    lines = [html.Tr([html.Th("column"), html.Th("then"), html.Th("now")])]
+    lines += [
+        html.Tr([html.Td(each.column), html.Td(_format_value(each.earlier)), html.Td(_format_value(each.now))])
+        for each in differences
+    ]
+    yield html.Table(lines, className="differences", id="differences")
+
+
+def _format_value(value: Any) -> str:
+    """Format the value of a column; a float has five significant digits."""
+    return f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _show_texts(row: Row) -> Iterator[Any]:
@@ -182,13 +241,14 @@ def _show_texts(row: Row) -> Iterator[Any]:
 
 
 def _list_signals(context: ExploreContext, row: Row, rules: Rules) -> html.Table:
+    """Make the table of a segment's columns, with the rules that read each column."""
     lines = [html.Tr([html.Th("signal"), html.Th("value"), html.Th("rules that read it")])]
     for name, value in row.items():
         if name in _NOT_SIGNALS:
             continue
         unit, description = context.described.get(name, ("", ""))
         reading = [rule for rule in rules.effective if any(condition.column == name for condition in rule.when)]
-        shown = f"{value:.5g}" if isinstance(value, float) else "none" if value is None else str(value)
+        shown = _format_value(value)
         lines.append(
             html.Tr(
                 [
@@ -202,6 +262,7 @@ def _list_signals(context: ExploreContext, row: Row, rules: Rules) -> html.Table
 
 
 def _describe_rule(rule: Rule, row: Row) -> html.Div:
+    """Describe the conditions of a rule, and whether the rule fires for the segment."""
     conditions = " and ".join(f"{c.column} {c.op}" + ("" if c.value is None else f" {c.value}") for c in rule.when)
     state = "fires" if rule.matches(row) else ""
     return html.Div(f"{rule.reason} ({rule.verdict}) if {conditions}" + (": fires" if state else ""), className=state)

@@ -1,9 +1,11 @@
 """Serve the page on the loopback interface. Only a client that has the secret token of the address gets access."""
 
 import secrets
+import socket
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlencode
 
 from dash import Dash, dcc, html
 from flask import Flask, Response, abort, redirect, request, send_file
@@ -15,7 +17,9 @@ from validation.analysis.explore.context import ExploreContext
 
 HOST = "127.0.0.1"
 _NAMES = frozenset({HOST, "localhost"})
+"""The host names under which the server answers."""
 _COOKIE = "vfleet-explore"
+"""Start of the name of the cookie with the token; the port follows."""
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -41,11 +45,23 @@ def make_explore_server(context: ExploreContext, *, port: int = 0) -> tuple[Base
     return server, f"http://{HOST}:{server.server_port}/?token={token}"
 
 
+def is_port_free(port: int) -> bool:
+    """Return whether no program listens on a port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
 def make_app(context: ExploreContext) -> Dash:
     """Build the Dash app with all pages. All scripts and styles come from the installed packages."""
     app = Dash(__name__, title="vfleet explore", update_title="", serve_locally=True, assets_folder="assets")
     app.layout = html.Div(
         [
+            dcc.Location(id="address", refresh=False),
             dcc.Store(id="filter", data={}),
             dcc.Store(id="rules"),
             dcc.Store(id="reviewed"),
@@ -71,10 +87,14 @@ def _make_tabs(context: ExploreContext) -> Sequence[dcc.Tab]:
         "words": ("Words and characters", tables_page.make_words_page(context)),
         "reviews": ("Reviews", tables_page.make_reviews_page(context)),
     }
+    if context.revisions is not None:
+        pages["revisions"] = ("Compare revisions", tables_page.make_revisions_page(context.revisions.revision))
     return [dcc.Tab(page, label=label, value=name) for name, (label, page) in pages.items()]
 
 
 def _serve_audio(server: Flask, context: ExploreContext) -> None:
+    """Add the address ``/audio``, which returns the WAV file of a segment, or status 404 with a reason."""
+
     @server.get("/audio")
     def audio() -> Response:
         samples = context.audio.read(request.args.get("video_id", ""), request.args.get("segment", ""))
@@ -87,6 +107,7 @@ def _guard(server: Flask, token: str) -> None:
     """Reject requests without the token or its cookie, and requests with a foreign host name (HTTP status 403).
 
     The first request carries the token in its URL. The answer sets a cookie and redirects to a URL without the token.
+    The browser sends the cookie when the user follows a link of the report, but with no other request of another site.
     The check of the host name prevents DNS rebinding: another site's name that resolves to this machine is rejected.
     """
 
@@ -99,8 +120,9 @@ def _guard(server: Flask, token: str) -> None:
             return None
         if not secrets.compare_digest(request.args.get("token", "").encode(), token.encode()):
             abort(403, "Open the address that vfleet explore printed: it has a token.")
-        answer = redirect(request.path)
-        answer.set_cookie(cookie, token, httponly=True, samesite="Strict")
+        rest = {name: value for name, value in request.args.items() if name != "token"}
+        answer = redirect(request.path + ("?" + urlencode(rest) if rest else ""))
+        answer.set_cookie(cookie, token, httponly=True, samesite="Lax")
         return answer
 
     @server.after_request

@@ -19,6 +19,7 @@ _TEXT_FILTERS = {
     "startsWith": "starts_with(lower({column}), lower({value}))",
     "endsWith": "ends_with(lower({column}), lower({value}))",
 }
+"""SQL per type of AG Grid's text filter."""
 _NUMBER_FILTERS = {
     "equals": "=",
     "notEqual": "<>",
@@ -27,11 +28,12 @@ _NUMBER_FILTERS = {
     "greaterThan": ">",
     "greaterThanOrEqual": ">=",
 }
+"""SQL operator per type of AG Grid's number filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Filter of segments. A segment passes if all parts of the filter hold."""
+    """A filter of segments. A segment passes the filter if all its parts hold."""
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Closed interval per numeric column, from brushed histograms."""
@@ -57,13 +59,14 @@ class Filter:
             for name, (low, high) in self.ranges.items()
             if name != without and name in columns
         ]
-        parts += [_any_value(name, wanted) for name, wanted in self.values.items() if name != without]
+        parts += [_has_any_value(name, wanted) for name, wanted in self.values.items() if name != without]
         parts += [_grid_condition(name, model) for name, model in self.grid.items() if name in columns]
         parts += [f"({self.where})"] if self.where.strip() else []
         return " AND ".join(parts) or "true"
 
 
 def quote_name(name: str) -> str:
+    """Return the name of a column as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -91,6 +94,7 @@ class RuleSql:
 
     @property
     def verdict(self) -> str:
+        """An SQL text: the severest verdict of the firing rules."""
         branches = "".join(
             f" WHEN {self._any_fires(chosen)} THEN {literal(decision)}"
             for decision in ("reject", "review")
@@ -114,6 +118,7 @@ class RuleSql:
         return {reason: self._any_fires(rules) for reason, rules in grouped.items()}
 
     def _any_fires(self, rules: Sequence[Rule]) -> str:
+        """Return an SQL condition: at least one of the rules fires."""
         mask = sum({self._bits.get((rule.when, rule.languages), 0) for rule in rules})
         parts = [f"(fired & {mask}) <> 0"] if mask else []
         return (
@@ -162,7 +167,8 @@ def _limit(condition: Condition) -> str:
     return f"CASE {LANGUAGE} {branches} ELSE {literal(float(condition.value or 0))} END"
 
 
-def _any_value(name: str, wanted: Collection[str]) -> str:
+def _has_any_value(name: str, wanted: Collection[str]) -> str:
+    """Return an SQL condition: the column has one of the values; the list of reasons contains one of them."""
     listed = ", ".join(literal(value) for value in wanted)
     if name == "reasons":
         return f"list_has_any(reasons, [{listed}])"

@@ -11,12 +11,14 @@ from dash.exceptions import PreventUpdate
 
 from validation.analysis.explore.context import ExploreContext
 from validation.analysis.explore.queries import GROUPS, Row
+from validation.analysis.explore.revisions import RevisionComparison
 from validation.errors import BadInput
 
 WORDS, CHARACTERS = "words", "characters"
 
 
 def make_groups_page() -> html.Div:
+    """Make the page with one row per video, speaker, worker, day or language."""
     by = dcc.RadioItems(
         id="group-by",
         value="video_id",
@@ -28,6 +30,7 @@ def make_groups_page() -> html.Div:
 
 
 def make_words_page(context: ExploreContext) -> html.Div:
+    """Make the page that counts the words or the characters of a language."""
     languages = [row.lang for row in context.table.compare_hours(context.rules, context.rules)]
     controls = [
         dcc.RadioItems([WORDS, CHARACTERS], WORDS, id="word-kind", inline=True),
@@ -38,6 +41,7 @@ def make_words_page(context: ExploreContext) -> html.Div:
 
 
 def make_compare_page(context: ExploreContext) -> html.Div:
+    """Make the page that compares the verdicts of the page's rules with those of other rules."""
     names = list(context.other_rules)
     choice = dcc.Dropdown(names, names[0] if names else None, id="other-rules", style={"width": "320px"})
     return html.Div(
@@ -52,7 +56,24 @@ def make_compare_page(context: ExploreContext) -> html.Div:
     )  # fmt: skip
 
 
+def make_revisions_page(revision: str) -> html.Div:
+    """Make the page that compares the present answers with those at an earlier revision."""
+    return html.Div(
+        [
+            html.P(
+                f"Both columns of verdicts are by the rules of this page: on the answers as they were at revision "
+                f"{revision}, and on the present answers. One segment shows all of its changed columns.",
+                className="hint",
+            ),
+            html.Div(_make_table("revision-changes"), className="panel"),
+            html.H2("Segments with another verdict or another heard text (the first 200)"),
+            _make_table("revised"),
+        ]
+    )
+
+
 def make_reviews_page(context: ExploreContext) -> html.Div:
+    """Make the page that lists the review decisions."""
     hint = (
         f"Decisions are appended to {context.reviews.path}; the last one on a segment counts. "
         "`vfleet reviews clips` writes the accepted and corrected segments with their audio, for `vfleet calibrate`."
@@ -65,6 +86,8 @@ def add_callbacks(app: Dash, context: ExploreContext) -> None:
     _add_groups(app, context)
     _add_words(app, context)
     _add_comparison(app, context)
+    if context.revisions is not None:
+        _add_revisions(app, context, context.revisions)
     _add_reviews(app, context)
 
 
@@ -81,7 +104,7 @@ def _add_groups(app: Dash, context: ExploreContext) -> None:
         if tab != "groups":
             return [], []
         try:
-            return _fill(context.table.group(by, context.read_filter(stored, grid), context.read_rules(rules_json)))
+            return _contents(context.table.group(by, context.read_filter(stored, grid), context.read_rules(rules_json)))
         except BadInput:  # ``overview`` shows the message above the tabs
             return [], []
 
@@ -116,8 +139,8 @@ def _add_words(app: Dash, context: ExploreContext) -> None:
         if tab != "words":
             return [], []
         if kind == CHARACTERS:
-            return _fill(context.table.count_characters(lang))
-        return _fill(context.table.count_words(lang, (search or "").strip().casefold()))
+            return _contents(context.table.count_characters(lang))
+        return _contents(context.table.count_words(lang, (search or "").strip().casefold()))
 
 
 def _add_comparison(app: Dash, context: ExploreContext) -> None:
@@ -143,13 +166,50 @@ def _add_comparison(app: Dash, context: ExploreContext) -> None:
              f"{name} keeps": round(row.kept_before, 3)}
             for row in context.table.compare_hours(rules, other)
         ]  # fmt: skip
-        return (*_fill(changes), *_fill(hours), *_fill(context.table.find_changed(rules, other)), "")
+        return (
+            *_contents(changes),
+            *_contents(hours),
+            *_contents(context.table.find_changed(rules, other)),
+            "",
+        )
+
+
+def _add_revisions(app: Dash, context: ExploreContext, revisions: RevisionComparison) -> None:
+    @app.callback(
+        *_outputs("revision-changes"),
+        *_outputs("revised"),
+        Input("rules", "data"),
+        Input("tabs", "value"),
+    )
+    def compare(rules_json: Any, tab: str) -> tuple[Any, ...]:
+        if tab != "revisions":
+            return [], [], [], []
+        rules = context.read_rules(rules_json)
+        changes = [
+            {f"at {revisions.revision}": each.earlier, "now": each.now, "segments": each.segments,
+             "hours": round(each.hours, 3)}
+            for each in revisions.count_changes(rules)
+        ]  # fmt: skip
+        return (*_contents(changes), *_contents(revisions.find_changed(rules)))
+
+    @app.callback(
+        Output("segment-name", "value", allow_duplicate=True),
+        Output("tabs", "value", allow_duplicate=True),
+        Input("revised", "cellClicked"),
+        State("revised", "rowData"),
+        prevent_initial_call=True,
+    )
+    def open_revised(clicked: Any, rows: Sequence[Row]) -> tuple[str, str]:
+        if not clicked:
+            raise PreventUpdate
+        row = rows[int(clicked["rowId"])]
+        return f"{row['video_id']}/{row['segment_index']}", "segment"
 
 
 def _add_reviews(app: Dash, context: ExploreContext) -> None:
     @app.callback(*_outputs("reviews-table"), Input("tabs", "value"), Input("reviewed", "data"))
     def list_reviews(_tab: str, _at: Any) -> tuple[Any, Any]:
-        return _fill([asdict(review) for review in context.reviews.all()])
+        return _contents([asdict(review) for review in context.reviews.all()])
 
     @app.callback(Output("reviews-file", "data"), Input("save-reviews", "n_clicks"), prevent_initial_call=True)
     def save(_clicks: int) -> Any:
@@ -158,6 +218,7 @@ def _add_reviews(app: Dash, context: ExploreContext) -> None:
 
 
 def _outputs(table: str) -> tuple[Output, Output]:
+    """Return the outputs of a callback that sets the rows and the columns of a table."""
     return Output(table, "rowData"), Output(table, "columnDefs")
 
 
@@ -168,11 +229,13 @@ def _make_table(name: str) -> dash_ag_grid.AgGrid:
         rowData=[],
         defaultColDef={"sortable": True, "resizable": True, "filter": True, "minWidth": 90},
         dashGridOptions={"rowHeight": 30, "enableCellTextSelection": True, "suppressFieldDotNotation": True},
-        style={"height": "60vh" if name in {"groups", "words-table", "changed", "reviews-table"} else "300px"},
+        style={
+            "height": "60vh" if name in {"groups", "words-table", "changed", "revised", "reviews-table"} else "300px"
+        },
     )
 
 
-def _fill(rows: Sequence[Row]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def _contents(rows: Sequence[Row]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return the rows and the column definitions of an AG Grid table. Lists in cells become comma-separated text."""
     shown: list[Mapping[str, Any]] = [
         {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}

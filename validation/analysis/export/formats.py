@@ -30,7 +30,11 @@ class ShardWriter(Protocol):
 
 
 class FilesShardWriter:
-    """Writer of a shard with one audio file per sample. The index lines of a shard become parts of the index files."""
+    """Writer of a shard with one audio file per sample.
+
+    ``index`` takes a sample and the path of its audio file, and returns index lines by the name of the index file. The
+    lines of a shard are its part of each index file.
+    """
 
     def __init__(
         self, folder: Path, number: int, suffix: str, index: Callable[[Sample, str], Mapping[str, str]]
@@ -58,8 +62,9 @@ class FilesShardWriter:
 class TarShardWriter:
     """Writer of a shard with one tar of samples.
 
-    ``index`` returns index lines by file path. A path below ``PARTS`` is a part of an index file that is joined at the
-    end; any other path is an index file of this shard alone.
+    ``members`` returns the files of a sample by their names in the tar. ``index`` returns index lines by file path. A
+    path below ``PARTS`` is a part of an index file that is joined at the end; any other path is an index file of this
+    shard alone.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class ParquetShardWriter:
 
     def add(self, sample: Sample) -> int:
         payload = encode_audio(sample, ".flac")
-        self._rows.append({"audio": {"bytes": payload, "path": f"{sample.key}.flac"}, **describe(sample)})
+        self._rows.append({"audio": {"bytes": payload, "path": f"{sample.key}.flac"}, **describe_sample(sample)})
         self._group_bytes += len(payload)
         self._bytes += len(payload)
         if self._group_bytes >= self.ROW_GROUP_BYTES:
@@ -144,9 +149,10 @@ HF_SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _HF_FEATURES}})},
 )
+"""The columns that Hugging Face ``datasets`` reads, with their description for that library."""
 
 
-def describe(sample: Sample) -> dict[str, Any]:
+def describe_sample(sample: Sample) -> dict[str, Any]:
     """Return the metadata of a sample that every format except Kaldi and Lhotse writes; ``duration`` is in seconds."""
     row = sample.row
     return {
@@ -192,7 +198,8 @@ def open_nemo_tarred(folder: Path, number: int) -> ShardWriter:
 
 
 def _nemo_entry(sample: Sample, path: str) -> dict[str, Any]:
-    described = describe(sample)
+    """Return the line of a NeMo manifest for a sample whose audio is at ``path``."""
+    described = describe_sample(sample)
     return {"audio_filepath": path, "lang": described.pop("language"), **described}
 
 
@@ -203,7 +210,7 @@ def open_webdataset(folder: Path, number: int) -> ShardWriter:
         return {
             f"{sample.key}.flac": encode_audio(sample, ".flac"),
             f"{sample.key}.txt": sample.row.text.encode(),
-            f"{sample.key}.json": _dump(describe(sample)).encode(),
+            f"{sample.key}.json": _dump(describe_sample(sample)).encode(),
         }
 
     return TarShardWriter(folder, number, f"train-{number:06d}.tar", members)
@@ -236,6 +243,7 @@ def open_lhotse_shar(folder: Path, number: int) -> ShardWriter:
 
 
 def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lhotse's description of the audio of a sample. ``source`` says where the audio is."""
     return {
         "id": sample.key,
         "sources": [source],
@@ -247,6 +255,7 @@ def _lhotse_recording(sample: Sample, source: Mapping[str, Any]) -> dict[str, An
 
 
 def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lhotse's cut of a sample: its recording with the transcript as supervision."""
     span = {"start": 0.0, "duration": sample.duration_s, "channel": 0}
     supervision = {
         "id": sample.key, "recording_id": sample.key, **span, "text": sample.row.text, "language": sample.language,
@@ -260,7 +269,10 @@ def _lhotse_cut(sample: Sample, source: Mapping[str, Any]) -> dict[str, Any]:
 def open_hf_audiofolder(folder: Path, number: int) -> ShardWriter:
     """Open a shard for the loader ``audiofolder`` of Hugging Face ``datasets``: FLAC files and ``metadata.jsonl``."""
     return FilesShardWriter(
-        folder, number, ".flac", lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe(sample)})}
+        folder,
+        number,
+        ".flac",
+        lambda sample, path: {"metadata.jsonl": _dump({"file_name": path, **describe_sample(sample)})},
     )
 
 
@@ -293,6 +305,7 @@ FORMATS: Mapping[str, Callable[[Path, int], ShardWriter]] = {
     "webdataset": open_webdataset,
     "kaldi": open_kaldi,
 }
+"""Per format, a function that opens a shard, given the folder and the number of the shard."""
 
 HOW_TO_READ: Mapping[str, str] = {
     "nemo": "`manifest_filepath: manifest.jsonl`; the paths in it are relative to the manifest",
@@ -321,6 +334,7 @@ def join_parts(folder: Path, shards: int) -> list[Path]:
 
 
 def _compress(name: str, payload: bytes) -> bytes:
+    """Compress the content of a file if its name ends with ``.gz``."""
     return gzip.compress(payload, mtime=0) if name.endswith(".gz") else payload
 
 

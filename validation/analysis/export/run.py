@@ -19,9 +19,13 @@ from validation.escape import for_markdown, to_json
 from validation.files import write_atomically
 
 STATE = ".export/state.json"
+"""File with the progress of the export."""
 SELECTION = ".export/selection.parquet"
+"""File with the frozen list of selected segments."""
 STAGING = ".export/staging"
+"""Folder of the shard that is being written."""
 MISSING = "missing.jsonl"
+"""File with the segments without audio, and the reasons."""
 CHECKSUMS = "checksums.sha256"
 
 
@@ -51,6 +55,7 @@ class ShardRecord:
     segments: int = 0
     bytes: int = 0
     missing: int = 0
+    """Number of rows whose audio could not be read."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds of audio per language."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -68,6 +73,7 @@ class ExportState:
 
     @property
     def rows_done(self) -> int:
+        """Number of rows of the frozen list that the finished shards cover."""
         return self.shards[-1].rows_end if self.shards else 0
 
     @property
@@ -79,6 +85,7 @@ class ExportState:
         return sum(shard.missing for shard in self.shards)
 
     def seconds(self, language: str | None = None) -> float:
+        """Return the exported seconds of audio of a language; None for all languages."""
         return sum(
             seconds for shard in self.shards for name, seconds in shard.seconds.items() if language in {None, name}
         )
@@ -157,6 +164,7 @@ def run_export(
 def _write_shard(
     folder: Path, number: int, samples: Iterator[Sample | MissingSample], plan: ExportPlan, record: ShardRecord
 ) -> ShardRecord:
+    """Write samples to a shard until it has ``plan.shard_bytes`` or no sample is left. Return the completed record."""
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -169,7 +177,7 @@ def _write_shard(
                 missing.append(_describe_missing(sample))
                 continue
             record.bytes = shard.add(sample)
-            _count(record, sample)
+            _count_sample(record, sample)
             if record.bytes >= plan.shard_bytes:
                 break
     except BaseException:
@@ -184,7 +192,8 @@ def _write_shard(
     return record
 
 
-def _count(record: ShardRecord, sample: Sample) -> None:
+def _count_sample(record: ShardRecord, sample: Sample) -> None:
+    """Add a sample to the counts of its shard."""
     language = sample.language
     record.segments += 1
     record.counts[language] = record.counts.get(language, 0) + 1
@@ -192,6 +201,7 @@ def _count(record: ShardRecord, sample: Sample) -> None:
 
 
 def _describe_missing(sample: MissingSample) -> str:
+    """Return the line of ``missing.jsonl`` for a segment."""
     row = sample.row
     entry = {"video_id": row.video_id, "segment": row.segment, "reason": sample.reason}
     return json.dumps(entry, ensure_ascii=False) + "\n"
@@ -216,7 +226,7 @@ def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> N
 def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
     """Join the index files, write the data card, add their checksums, and mark the export as complete."""
     joined = join_parts(folder, len(state.shards))
-    (folder / "README.md").write_text(write_card(state, plan), encoding="utf-8")
+    (folder / "README.md").write_text(render_card(state, plan), encoding="utf-8")
     added = sorted({*(path for path in joined if path.name != CHECKSUMS), Path("README.md")})
     with (folder / CHECKSUMS).open("a", encoding="utf-8") as file:
         file.writelines(f"{hash_file(folder / path)}  {path}\n" for path in added)
@@ -226,7 +236,7 @@ def _finish(folder: Path, state: ExportState, plan: ExportPlan) -> None:
     shutil.rmtree(folder / STAGING, ignore_errors=True)
 
 
-def write_card(state: ExportState, plan: ExportPlan) -> str:
+def render_card(state: ExportState, plan: ExportPlan) -> str:
     """Return the data card as Markdown, with the YAML header that the Hugging Face hub reads."""
     environment = Environment(
         loader=PackageLoader("validation.analysis.export"),

@@ -43,6 +43,7 @@ COLUMNS = pa.schema(
 )
 """Arrow schema of the frozen list."""
 _REQUIRED = ("video_id", "segment_index", "segment", "text")
+"""Columns that a selection must have. Other columns of the list are null where the selection lacks them."""
 
 
 class SelectedRow(NamedTuple):
@@ -118,7 +119,7 @@ def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
     rows = 0
     columns = [pl.col(name) if name in names else pl.lit(None).alias(name) for name in COLUMNS.names]
     with replace_atomically(path) as partial, pq.ParquetWriter(partial, COLUMNS, compression="zstd") as writer:
-        for videos in _cut_ranges(kept):
+        for videos in _group_videos(kept):
             part = kept.filter(pl.col("video_id").is_between(pl.lit(videos.min()), pl.lit(videos.max())))
             found = part.filter(pl.col("video_id").is_in(videos.implode())).select(columns)
             frame = found.collect(engine="streaming")
@@ -130,8 +131,11 @@ def freeze_selection(kept: pl.LazyFrame, path: Path) -> int:
     return rows
 
 
-def _cut_ranges(kept: pl.LazyFrame) -> Iterator[pl.Series]:
-    """Group the videos to about ``PART_ROWS`` rows. Yield the video ids of each group, in the order of the export."""
+def _group_videos(kept: pl.LazyFrame) -> Iterator[pl.Series]:
+    """Split the videos into groups of about ``PART_ROWS`` rows, and yield the video ids of each group.
+
+    The groups, and the ids in a group, are in the order of the export. A video is never split.
+    """
     census = kept.group_by("video_id").agg(pl.len().alias("rows")).collect(engine="streaming")
     order = pl.Series([speaker_key(video_id, None) for video_id in census["video_id"]], dtype=pl.String)
     numbered = census.sort(order).with_columns(part=(pl.col("rows").cum_sum() - 1) // PART_ROWS)
@@ -164,9 +168,9 @@ def read_samples(
                 rows, key = list(group), source_key.format(video_id=video_id)
                 ahead.append((rows, pool.submit(_fetch, store, key, video_id, [row.segment for row in rows])))
                 if len(ahead) > MAX_PREFETCHED_VIDEOS:
-                    yield from _match(*ahead.popleft())
+                    yield from _match_audio(*ahead.popleft())
             while ahead:
-                yield from _match(*ahead.popleft())
+                yield from _match_audio(*ahead.popleft())
         finally:
             for _, fetching in ahead:
                 fetching.cancel()
@@ -192,9 +196,10 @@ def _fetch(store: ObjectStore, key: str, video_id: str, names: Sequence[str]) ->
     return {each.segment.name: each.audio for each in decoded.segments if each.segment.name in wanted}
 
 
-def _match(
+def _match_audio(
     rows: Sequence[SelectedRow], fetching: "Future[Mapping[str, Waveform | Fault] | str]"
 ) -> Iterator[Sample | MissingSample]:
+    """Yield the rows of one video with their audio. A row whose audio is missing or has another length is missing."""
     audio = fetching.result()
     for row in rows:
         found = audio if isinstance(audio, str) else audio.get(row.segment, "its tar no longer holds this segment")

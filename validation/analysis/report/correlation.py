@@ -1,72 +1,67 @@
-"""Compute Pearson's r for many pairs of columns. The rows are read in parts."""
+"""Compute Pearson's r for all pairs of some columns. The rows are added in parts, and memory is constant."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from validation.analysis.report.signals import Signal
+
 Pair: TypeAlias = tuple[str, str]
+_BLOCK_ROWS = 256
+"""Rows per matrix product. BLAS computes so small a product on one thread; its other threads would wait actively."""
+_ROUNDING = 1e-12
+"""A variance below this share of the mean square distance from the median is rounding error: the column is constant."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Statistics of two columns x and y over the rows that have both values.
+class PairMoments:
+    """Sums of products of columns, over the rows that have both values of a pair.
 
-    ``xx``, ``yy`` and ``xy`` are sums of products of the deviations from the means.
+    Values are taken as distances from the median of their column, so that no large sums are subtracted.
     """
 
-    rows: int = 0
-    mean_x: float = 0.0
-    mean_y: float = 0.0
-    xx: float = 0.0
-    yy: float = 0.0
-    xy: float = 0.0
+    def __init__(self, signals: Sequence[Signal]) -> None:
+        """Start with no rows. The columns are those of ``signals``."""
+        self._names = [signal.name for signal in signals]
+        self._medians = np.array([signal.median for signal in signals])
+        size = len(signals)
+        self._rows, self._sums, self._squares, self._products = np.zeros((4, size, size))
 
-    def __add__(self, other: "Moments") -> "Moments":
-        """Return the moments of the union of two sets of rows (Chan, Golub and LeVeque 1983).
+    def add(self, part: pl.DataFrame) -> None:
+        """Add rows. Element ``[x, y]`` of a sum is over the rows in which both columns are known."""
+        if not self._names:
+            return
+        values = np.column_stack([part[name].cast(pl.Float64).to_numpy() for name in self._names]) - self._medians
+        missing = np.isnan(values)
+        values[missing] = 0.0
+        known = (~missing).astype(np.float64)
+        self._rows += _sum_products(known, known)
+        self._sums += _sum_products(values, known)
+        self._squares += _sum_products(values**2, known)
+        self._products += _sum_products(values, values)
 
-        The formula subtracts no large sums, so it is numerically stable.
-        """
-        rows = self.rows + other.rows
+    def correlations(self) -> Mapping[Pair, float | None]:
+        """Return Pearson's r per pair; None if one of the columns is constant, because r is then undefined."""
+        places = combinations(range(len(self._names)), 2)
+        return {(self._names[x], self._names[y]): self._correlate(x, y) for x, y in places}
+
+    def _correlate(self, x: int, y: int) -> float | None:
+        """Return Pearson's r of two columns, given by their indexes; None if it is undefined."""
+        rows = self._rows[x, y]
         if not rows:
-            return self
-        x, y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
-        weight = self.rows * other.rows / rows
-        return Moments(
-            rows,
-            self.mean_x + x * other.rows / rows,
-            self.mean_y + y * other.rows / rows,
-            self.xx + other.xx + x * x * weight,
-            self.yy + other.yy + y * y * weight,
-            self.xy + other.xy + x * y * weight,
-        )
-
-    @property
-    def correlation(self) -> float | None:
-        """Pearson's r; None if one of the columns is constant, because r is then undefined."""
-        return self.xy / sqrt(self.xx * self.yy) if self.xx > 0 and self.yy > 0 else None
+            return None
+        of_x, of_y = (self._squares[place] - self._sums[place] ** 2 / rows for place in ((x, y), (y, x)))
+        if of_x <= _ROUNDING * self._squares[x, y] or of_y <= _ROUNDING * self._squares[y, x]:
+            return None
+        return float((self._products[x, y] - self._sums[x, y] * self._sums[y, x] / rows) / sqrt(of_x * of_y))
 
 
-def plan_moments(segments: pl.LazyFrame, pairs: Sequence[Pair]) -> pl.LazyFrame:
-    """Plan a query of one row. A column named ``<x> <y>`` holds the moments of each pair as a struct."""
-    return segments.select(_moments(*pair) for pair in pairs)
-
-
-def read_moments(found: pl.DataFrame, pairs: Sequence[Pair]) -> Mapping[Pair, Moments]:
-    """Read the moments of each pair from the result of ``plan_moments``."""
-    return {pair: Moments(**found[" ".join(pair)][0]) for pair in pairs}
-
-
-def _moments(one: str, other: str) -> pl.Expr:
-    known = pl.col(one).is_not_null() & pl.col(other).is_not_null()
-    x, y = (pl.col(name).cast(pl.Float64).filter(known) for name in (one, other))
-    return pl.struct(
-        known.sum().cast(pl.Int64).alias("rows"),
-        x.mean().fill_null(0.0).alias("mean_x"),
-        y.mean().fill_null(0.0).alias("mean_y"),
-        (x - x.mean()).pow(2).sum().alias("xx"),
-        (y - y.mean()).pow(2).sum().alias("yy"),
-        ((x - x.mean()) * (y - y.mean())).sum().alias("xy"),
-    ).alias(f"{one} {other}")
+def _sum_products(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the sum over the rows of the product of each column of ``x`` with each column of ``y``."""
+    missing = -len(x) % _BLOCK_ROWS
+    blocks = [np.pad(each, ((0, missing), (0, 0))).reshape(-1, _BLOCK_ROWS, each.shape[1]) for each in (x, y)]
+    return np.asarray(np.matmul(blocks[0].transpose(0, 2, 1), blocks[1]).sum(0))

@@ -6,12 +6,12 @@ the number of segments. ``find_signals`` measures the ranges of the signals befo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, TypeAlias
 
 import polars as pl
 
-from validation.analysis.report.correlation import Moments, Pair, plan_moments, read_moments
+from validation.analysis.report.correlation import PairMoments
+from validation.analysis.report.histograms import SignalHistograms
 from validation.analysis.report.queries import report_queries
 from validation.analysis.report.signals import Signal
 from validation.analysis.selection.summary import ReasonSummary, RuleSummary, summarize_reasons, summarize_rules
@@ -63,6 +63,7 @@ class Findings:
         return sum(row[verdict] for row in self.languages)
 
     def hours(self, verdict: str | None = None) -> float:
+        """Return the hours of the segments with a verdict; None for all segments."""
         return float(sum(row[f"{verdict}_hours" if verdict else "hours"] for row in self.languages))
 
 
@@ -79,24 +80,25 @@ def gather_findings(
         borderline: number of segments with the smallest absolute margin to show.
     """
     names = segments.collect_schema().names()
-    compared = [signal.name for signal in signals if signal.name in rules.columns]
-    pairs = list(combinations(compared, 2))
+    compared = PairMoments([signal for signal in signals if signal.name in rules.columns])
+    histograms = SignalHistograms(signals)
     queries = report_queries(names, rules, signals, worst_per_reason=worst_per_reason, borderline=borderline)
     found: dict[str, pl.DataFrame] = {}
-    moments = dict.fromkeys(pairs, Moments())
     for part in segments.collect_batches(chunk_size=PART_ROWS, engine="streaming"):
-        plans = [query.plan(part.lazy()) for query in queries.values()]
-        *answers, sums = pl.collect_all([*plans, plan_moments(part.lazy(), pairs)])
-        for name, answer in zip(queries, answers, strict=True):
-            known = pl.concat([found[name], answer]) if name in found else answer
-            found[name] = queries[name].join(known)
-        moments = {pair: moments[pair] + of_part for pair, of_part in read_moments(sums, pairs).items()}
-    return _read_findings(found, rules, {pair: joined.correlation for pair, joined in moments.items()})
+        answers = pl.collect_all([query.plan(part.lazy()) for query in queries.values()])
+        for (name, query), answer in zip(queries.items(), answers, strict=True):
+            of_part = query.complete(part, answer)
+            found[name] = query.join(pl.concat([found[name], of_part]) if name in found else of_part)
+        histograms.add(part)
+        compared.add(part)
+    return _read_findings(found, rules, histograms, compared)
 
 
 def _read_findings(
-    found: Mapping[str, pl.DataFrame], rules: Rules, correlations: Mapping[Pair, float | None]
+    found: Mapping[str, pl.DataFrame], rules: Rules, histograms: SignalHistograms, compared: PairMoments
 ) -> Findings:
+    """Build the findings from the results of ``report_queries``, by name, and from the two accumulators."""
+
     def read(prefix: str) -> list[Row]:
         return [row for name in found if name.startswith(prefix) for row in found[name].rows(named=True)]
 
@@ -104,7 +106,7 @@ def _read_findings(
         languages=sorted(read("languages"), key=lambda row: (-row["hours"], row["language"])),
         reasons=summarize_reasons(found["reasons"], rules, ["accept"]) if found else [],
         rules=summarize_rules(found["reasons"], rules) if found else [],
-        histograms={name.removeprefix("histogram "): found[name] for name in found if name.startswith("histogram ")},
+        histograms=histograms.tables(),
         lid_votes=[
             row for name in found if name.startswith("votes ") for row in found[name].sort("language").rows(named=True)
         ],
@@ -112,7 +114,7 @@ def _read_findings(
         confusions=sorted(read("confusions "), key=lambda row: (-row["count"], row["declared"], row["predicted"]))[
             :MAX_CONFUSIONS
         ],
-        correlations=correlations,
+        correlations=compared.correlations(),
         worst=read("worst "),
         borderline=read("borderline"),
     )

@@ -23,6 +23,7 @@ from validation.analysis.charts.svg import FONT, SHAPES_CSS, palette_css
 from validation.analysis.report.findings import Findings, Row
 from validation.analysis.report.rule_margin import MARGIN
 from validation.analysis.report.signals import VERDICTS, Signal, describe_distribution
+from validation.analysis.segment_address import segment_address
 from validation.analysis.word_diff import diff_words
 from validation.canaries.evaluate import CanaryTally
 from validation.corpus.fetch import fetch_video
@@ -71,6 +72,7 @@ def encode_audio(samples: Waveform) -> str:
 
 
 def _fetch_segments(video_id: str, store: ObjectStore, key: str) -> dict[str, Waveform | Fault] | Fault:
+    """Return the audio or the fault of each segment of a video by name, or a fault if the video cannot be read."""
     try:
         decoded = fetch_video(store, key, Video(video_id, None, None))
     except FleetError as error:
@@ -96,7 +98,7 @@ class Origin:
     written_at: datetime
 
 
-def write_page(
+def render_report(
     origin: Origin,
     findings: Findings,
     signals: list[Signal],
@@ -157,6 +159,7 @@ def format_hours(hours: float) -> str:
 
 
 def _sort_votes(findings: Findings) -> list[Row]:
+    """Return the LID votes in the order of the languages, then of the models."""
     order = {row["language"]: number for number, row in enumerate(findings.languages)}
     return sorted(findings.lid_votes, key=lambda row: (order[row["language"]], row["model"]))
 
@@ -170,6 +173,7 @@ def _correlation_rows(findings: Findings) -> Iterator[tuple[str, list[float | No
 
 
 def _draw_signals(findings: Findings, signals: list[Signal], rules: Rules) -> Iterator[dict[str, Any]]:
+    """Yield per signal the chart of its distribution, and the share of segments that have the signal."""
     languages = [row["language"] for row in findings.languages]
     for signal in signals:
         counts = findings.histograms[signal.name]
@@ -185,6 +189,7 @@ def _describe_segment(row: Row, rules: Rules, audio: Mapping[SegmentKey, str | F
     sample = audio.get((row["video_id"], row["segment"]))
     return {
         "row": row,
+        "address": segment_address(row["video_id"], row["segment_index"]),
         "margin": _format_margin(row[MARGIN]),
         "sample": None if isinstance(sample, Fault) else sample,
         "no_sample": sample.message if isinstance(sample, Fault) else None,
@@ -198,6 +203,7 @@ def _describe_segment(row: Row, rules: Rules, audio: Mapping[SegmentKey, str | F
 
 
 def _format_margin(margin: float) -> str:
+    """Format a margin with its sign; an infinite margin is an empty text."""
     return "" if margin in {float("inf"), float("-inf")} else f"{margin:+.2f}".replace("-", "−")
 
 

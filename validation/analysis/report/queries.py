@@ -8,12 +8,14 @@ from typing import TypeAlias
 import polars as pl
 
 from validation.analysis.report.rule_margin import MARGIN, rule_margin, rules_by_reason
-from validation.analysis.report.signals import BINS, VERDICTS, Signal
+from validation.analysis.report.signals import VERDICTS, Signal
 from validation.analysis.selection.summary import count_fired
-from validation.analysis.selection.verdicts import LANGUAGE_GROUP, fired_words
+from validation.analysis.selection.verdicts import LANGUAGE_GROUP, fired_words, matches_declared_language
 from validation.scoring.verdict import Rule, Rules
 
 _LANGUAGE = LANGUAGE_GROUP.alias("language")
+_ROW = "::row"
+"""Name of a column with the index of a row in its part."""
 Join: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -24,6 +26,8 @@ class Query:
     plan: Callable[[pl.LazyFrame], pl.LazyFrame]
     join: Join
     """Takes the concatenated results of several parts and returns one result."""
+    complete: Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame] = lambda _part, answer: answer
+    """Takes a part and the answer of the plan, and returns the result of the part."""
 
 
 def report_queries(
@@ -36,10 +40,6 @@ def report_queries(
     return {
         "languages": Query(_by_language, _sum_by("language")),
         "reasons": Query(lambda rows: count_fired(rows, rules), _sum_by("language", "verdict", *fired)),
-        **{
-            f"histogram {signal.name}": Query(_histogram(signal), _sum_by("language", "verdict", "bin"))
-            for signal in signals
-        },
         **{f"votes {model}": Query(_lid_votes(model), _sum_by("language", "model")) for model in models},
         **{
             f"confusions {model}": Query(_confusions(model), _sum_by("model", "declared", "predicted"))
@@ -50,10 +50,10 @@ def report_queries(
             for one, other in combinations(models, 2)
         },
         **{
-            f"worst {reason}": Query(_worst(reason, grouped, by_name), _pick_worst(worst_per_reason))
+            f"worst {reason}": _worst(reason, grouped, by_name, worst_per_reason)
             for reason, grouped in rules_by_reason(rules).items()
         },
-        "borderline": Query(_nearest(rules.effective, by_name), _pick_nearest(borderline)),
+        "borderline": _nearest(rules.effective, by_name, borderline),
     }
 
 
@@ -64,6 +64,7 @@ def lid_models(names: Sequence[str]) -> list[str]:
 
 
 def _sum_by(*keys: str) -> Join:
+    """Return a function that joins results by adding up the rows with equal ``keys``."""
     return lambda answers: answers.group_by(keys, maintain_order=True).agg(pl.all().sum())
 
 
@@ -79,16 +80,6 @@ def _by_language(segments: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _histogram(signal: Signal) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    position = (pl.col(signal.name).cast(pl.Float64) - signal.low) / (signal.high - signal.low) * BINS
-    bin_ = position.floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
-    return lambda segments: (
-        segments.filter(pl.col(signal.name).is_not_null())
-        .group_by(_LANGUAGE, "verdict", bin_)
-        .agg(pl.len().cast(pl.Int64).alias("count"))
-    )
-
-
 def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     """Plan the votes of a LID model, counted per language.
 
@@ -96,7 +87,7 @@ def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     """
     unscored = pl.col(f"{model}_fault").is_not_null()
     abstains = ~unscored & pl.col(f"{model}_declared_p").is_null()
-    matches = pl.col(f"{model}_language") == pl.col("language_code")
+    matches = matches_declared_language(model)
     voted = ~unscored & ~abstains
     votes = {"agrees": voted & matches, "differs": voted & ~matches, "abstains": abstains, "unscored": unscored}
     counts = [vote.fill_null(value=False).sum().cast(pl.Int64).alias(name) for name, vote in votes.items()]
@@ -104,13 +95,15 @@ def _lid_votes(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 
 def _confusions(model: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """Plan the counts of segments per declared language and other predicted language."""
     predicted = pl.col(f"{model}_language")
-    differs = pl.col(f"{model}_declared_p").is_not_null() & (predicted != pl.col("language_code"))
+    differs = pl.col(f"{model}_declared_p").is_not_null() & ~matches_declared_language(model)
     keys = (pl.lit(model).alias("model"), pl.col("language_code").alias("declared"), predicted.alias("predicted"))
     return lambda segments: segments.filter(differs).group_by(keys).agg(pl.len().cast(pl.Int64).alias("count"))
 
 
 def _lid_pair(one: str, other: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """Plan the counts ``both`` and ``same`` of two LID models, as ``Findings.lid_pairs`` describes them."""
     a, b = pl.col(f"{one}_language"), pl.col(f"{other}_language")
     both = a.is_not_null() & b.is_not_null()
     counts = {"both": both, "same": both & (a == b)}
@@ -121,29 +114,48 @@ def _lid_pair(one: str, other: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     )
 
 
-def _worst(reason: str, rules: Sequence[Rule], signals: Mapping[str, Signal]) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """Plan the decoded segments whose first reason is ``reason``, with their margin."""
-    has_reason = pl.col("fault").is_null() & (pl.col("reasons").list.get(0, null_on_oob=True) == reason)
-    return lambda segments: segments.filter(has_reason).with_columns(rule_margin(rules, signals))
+def _worst(reason: str, rules: Sequence[Rule], signals: Mapping[str, Signal], count: int) -> Query:
+    """Find the decoded segments whose first reason is ``reason``, with the largest margins.
 
-
-def _pick_worst(count: int) -> Join:
-    """Keep the ``count`` segments with the largest margin, first one per video, then a second one, and so on.
-
-    The worst segments of one video often have the same fault.
+    First comes one segment per video, then a second one, and so on: the worst segments of one video often have the same
+    fault.
     """
-    place_in_video = pl.int_range(pl.len()).over("video_id")
-    return lambda found: (
-        found.sort(MARGIN, "video_id", "segment_index", descending=[True, False, False])
-        .sort(place_in_video, maintain_order=True)
-        .head(count)
+    has_reason = pl.col("fault").is_null() & (pl.col("reasons").list.get(0, null_on_oob=True) == reason)
+    place_in_video = pl.int_range(pl.len()).over("video_id", order_by=[-pl.col(MARGIN), "segment_index"])
+
+    def pick(found: pl.LazyFrame) -> pl.LazyFrame:
+        order = [place_in_video, -pl.col(MARGIN), "video_id", "segment_index"]
+        return found.sort(order).head(count)
+
+    return _find_few(has_reason, rule_margin(rules, signals), pick)
+
+
+def _nearest(rules: Sequence[Rule], signals: Mapping[str, Signal], count: int) -> Query:
+    """Find the decoded segments with the smallest absolute margins."""
+    margin = rule_margin(rules, signals)
+    is_shown = pl.col("fault").is_null() & margin.is_finite()
+    return _find_few(
+        is_shown, margin, lambda found: found.sort(pl.col(MARGIN).abs(), "video_id", "segment_index").head(count)
     )
 
 
-def _nearest(rules: Sequence[Rule], signals: Mapping[str, Signal]) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    is_shown = pl.col("fault").is_null() & pl.col(MARGIN).is_finite()
-    return lambda segments: segments.with_columns(rule_margin(rules, signals)).filter(is_shown)
+def _find_few(condition: pl.Expr, margin: pl.Expr, pick: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Query:
+    """Make a query for a few segments, with every column and their margin.
+
+    Args:
+        condition: the segments that may be chosen.
+        margin: the expression of the margin.
+        pick: chooses among rows with the columns ``MARGIN, video_id, segment_index``. It runs on each part, and again
+            on the chosen rows of all parts; the result must be the same as that of one run on all rows.
+    """
+
+    def plan(segments: pl.LazyFrame) -> pl.LazyFrame:
+        rows = segments.with_row_index(_ROW).filter(condition).select(_ROW, "video_id", "segment_index", margin)
+        return pick(rows).select(_ROW, MARGIN)
+
+    return Query(plan, lambda found: pick(found.lazy()).collect(), _take_rows)
 
 
-def _pick_nearest(count: int) -> Join:
-    return lambda found: found.sort(pl.col(MARGIN).abs(), "video_id", "segment_index").head(count)
+def _take_rows(part: pl.DataFrame, few: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of a part whose indexes ``few`` holds, with their margins."""
+    return part[few[_ROW]].with_columns(few[MARGIN])

@@ -1,6 +1,7 @@
-"""Compute the margin of a segment: the signed distance to the limits of the rules.
+"""Compute the report's margin of a segment: the signed distance to the limits of some rules.
 
-A large positive margin means a clear defect. A margin near zero means a borderline segment.
+A large positive margin means a clear defect. A margin near zero means a borderline segment. This margin differs from
+the column ``margin`` of the shards: its unit comes from the medians of the reported segments, and its size is not cut.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,17 +13,16 @@ from validation.analysis.selection.verdicts import is_for, limit_of
 from validation.scoring.verdict import Condition, Rule, Rules
 
 MARGIN = "::margin"
-"""Name of the column that holds the margin."""
+"""Name of the column that holds the report's margin."""
 
 
 def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr:
     """Return an expression for a segment's margin to some rules, in units of ``|limit - median|`` of each signal.
 
-    If the margin is positive, a rule fires, and no rule would fire if a signal moved by the margin. If the margin is
-    negative, no rule fires, and a rule would fire if a signal moved by the margin. The margin is infinite if only
-    conditions without a number determine the result, for example a missing answer. The margin is the robustness of a
-    formula in min and max (Fainekos and Pappas 2009): a rule has the smallest margin of its conditions, and a set of
-    rules has the largest margin of its rules.
+    The margin of a condition is positive if the condition holds. A rule has the smallest margin of its conditions, and
+    a set of rules has the largest margin of its rules (the robustness of Fainekos and Pappas 2009). So the margin is
+    positive if a rule fires. It is infinite if only conditions without a number determine the result, for example a
+    missing answer.
 
     Args:
         rules: at least one rule of ``Rules.effective``.

@@ -16,6 +16,7 @@ BINS = 48
 MAX_STRIPS = 30
 """Maximum number of languages whose quantiles a chart shows. Languages with more hours come first."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The quantiles that a chart shows per language."""
 SAMPLE_ROWS = 100_000
 """Approximate number of rows that are sampled to find the range of an axis. Counts are taken over all rows."""
 TAIL_SHARE = 0.01
@@ -42,7 +43,7 @@ class Signal:
 
 
 def find_signals(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> list[Signal]:
-    """List the numeric columns of the segments in column order, each with a range that holds 98 % of its values.
+    """List the numeric columns of the segments in column order, each with a range that holds about 98 % of its values.
 
     A column without any value is left out.
 
@@ -52,7 +53,7 @@ def find_signals(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> list
     """
     numeric = [name for name, kind in segments.collect_schema().items() if kind.is_numeric() and name not in NOT_SHOWN]
     ranges = _measure_ranges(segments, numeric)
-    return [_describe(name, fields.get(name), *ranges[name]) for name in numeric if name in ranges]
+    return [_make_signal(name, fields.get(name), *ranges[name]) for name in numeric if name in ranges]
 
 
 def _measure_ranges(segments: pl.LazyFrame, names: Sequence[str]) -> Mapping[str, tuple[float, float, float]]:
@@ -70,11 +71,12 @@ def _measure_ranges(segments: pl.LazyFrame, names: Sequence[str]) -> Mapping[str
 
 
 def _round_outwards(low: float, median: float, high: float) -> tuple[float, float, float]:
+    """Move both ends of a range outwards to round numbers. The median does not change."""
     ticks = round_ticks(low, high, count=10)
     return ticks[0], median, ticks[-1]
 
 
-def _describe(name: str, field: pa.Field | None, low: float, median: float, high: float) -> Signal:
+def _make_signal(name: str, field: pa.Field | None, low: float, median: float, high: float) -> Signal:
     metadata = (field.metadata if field is not None else None) or {}
     unit, description = metadata.get(b"unit", b"").decode(), metadata.get(b"description", b"").decode()
     return Signal(name, unit, description, low, median, high)
@@ -89,10 +91,10 @@ def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, la
         rules: the rules whose limits on this signal are drawn.
         languages: the languages in display order.
     """
-    by_verdict = [(verdict, _fill_bins(counts.filter(pl.col("verdict") == verdict))) for verdict in VERDICTS]
+    by_verdict = [(verdict, _counts_per_bin(counts.filter(pl.col("verdict") == verdict))) for verdict in VERDICTS]
     strips = []
     for language in languages[:MAX_STRIPS]:
-        bins = _fill_bins(counts.filter(pl.col("language") == language))
+        bins = _counts_per_bin(counts.filter(pl.col("language") == language))
         if any(bins):
             strips.append(QuantileStrip(language, find_quantiles(bins, signal.low, signal.high)))
     limits = [limit for limit in find_limits(signal.name, rules) if signal.low <= limit[0] <= signal.high]
@@ -100,7 +102,10 @@ def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, la
 
 
 def find_limits(column: str, rules: Rules) -> list[tuple[float, str]]:
-    """Return the numbers with which rules compare a column, each with the verdict of its rule, in ascending order."""
+    """Return the numbers with which rules compare a column, each with the verdict of its rule, in ascending order.
+
+    Limits of single languages are left out.
+    """
     limits = {
         (float(condition.value), str(rule.verdict))
         for rule in rules.effective
@@ -111,7 +116,7 @@ def find_limits(column: str, rules: Rules) -> list[tuple[float, str]]:
 
 
 def find_quantiles(bins: Sequence[int], low: float, high: float) -> tuple[float, float, float, float, float]:
-    """Return the five ``QUANTILES`` of values that were counted in bins of equal width.
+    """Estimate the five ``QUANTILES`` of values that were counted in bins of equal width from ``low`` to ``high``.
 
     Values are assumed to be uniformly distributed within each bin.
     """
@@ -129,7 +134,7 @@ def find_quantiles(bins: Sequence[int], low: float, high: float) -> tuple[float,
     return first, second, third, fourth, fifth
 
 
-def _fill_bins(counts: pl.DataFrame) -> list[int]:
+def _counts_per_bin(counts: pl.DataFrame) -> list[int]:
     """Return the number of segments per bin, with zeros for empty bins."""
     found = dict(counts.group_by("bin").agg(pl.col("count").sum()).iter_rows())
     return [found.get(number, 0) for number in range(BINS)]

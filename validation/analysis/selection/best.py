@@ -11,11 +11,12 @@ from validation.analysis.selection.verdicts import LANGUAGE_GROUP
 from validation.scoring.verdict import Decision
 
 LEFT_OUT = "not among the best"
-"""Value of the column ``verdict`` for a segment that has a wanted verdict but is left out."""
+"""Value of the column ``verdict`` for a segment that has a wanted verdict but is not among the best."""
 STEP = 1e-4
 """Bin width of margins. Margins are compared per bin, so that memory does not grow with the number of segments."""
 Hours: TypeAlias = float
-_PLACE = (pl.col("margin") / STEP).floor().cast(pl.Int64)
+_BIN = (pl.col("margin") / STEP).floor().cast(pl.Int64)
+"""The number of the bin in which a segment's margin lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,17 @@ def keep_best(
     """
     wanted = pl.col("verdict").is_in(list(keep))
     allowed = pl.col("hours").max().over("::language") * share if share < 1 else pl.lit(inf)
-    places = (
+    bins = (
         segments.filter(wanted)
-        .group_by(LANGUAGE_GROUP.alias("::language"), _PLACE.alias("::place"))
+        .group_by(LANGUAGE_GROUP.alias("::language"), _BIN.alias("::bin"))
         .agg(pl.len().alias("segments"), pl.col("duration_s").sum())
         .collect(engine="streaming")
-        .sort("::language", "::place")
+        .sort("::language", "::bin")
         .with_columns(hours=pl.col("duration_s").cum_sum().over("::language") / 3600)
         .filter(pl.col("hours") <= pl.min_horizontal(allowed, pl.lit(inf if hours is None else hours)))
     )
-    last = places.group_by("::language").agg(
-        pl.col("::place").max().alias("::last"), pl.col("segments").sum(), pl.col("hours").max()
+    last = bins.group_by("::language").agg(
+        pl.col("::bin").max().alias("::last"), pl.col("segments").sum(), pl.col("hours").max()
     )
     kept = [
         BestOfLanguage(row["::language"], row["segments"], row["hours"], (row["::last"] + 1) * STEP)
@@ -67,6 +68,6 @@ def keep_best(
     limit = LANGUAGE_GROUP.replace_strict(
         last["::language"], last["::last"], default=None, return_dtype=pl.Int64
     ) if len(last) else pl.lit(None, pl.Int64)  # fmt: skip
-    is_best = (limit >= _PLACE).fill_null(value=False)
+    is_best = (limit >= _BIN).fill_null(value=False)
     verdict = pl.when(wanted & ~is_best).then(pl.lit(LEFT_OUT)).otherwise("verdict")
     return segments.with_columns(verdict=verdict), kept

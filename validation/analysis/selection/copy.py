@@ -27,7 +27,7 @@ COPIES = 8
 def copy_shards(settings: Settings, folder: Path, suite: str | None = None) -> Catalogue:
     """Copy the shards of the results store, without manifests and without rows of superseded videos and canaries.
 
-    A shard that a previous call copied completely is not downloaded again, unless rows were removed from the shard.
+    A shard that an earlier call copied completely is not downloaded again, unless it has rows that must be removed.
     The catalogue of the copy is written last, so a new folder with a catalogue is a complete copy.
 
     Args:
@@ -57,6 +57,10 @@ def copy_shards(settings: Settings, folder: Path, suite: str | None = None) -> C
 
 
 def _copy(store: ObjectStore, folder: Path, shard: CatalogueShard) -> CatalogueShard:
+    """Copy one shard without its withheld rows. Return its entry in the catalogue of the copy.
+
+    If no row is left, no file is written, and the entry has 0 segments.
+    """
     path = folder / shard.key
     if not shard.withheld:
         if not _is_complete(path, shard):
@@ -80,6 +84,7 @@ def _copy(store: ObjectStore, folder: Path, shard: CatalogueShard) -> CatalogueS
 
 
 def _read(store: ObjectStore, shard: CatalogueShard) -> bytes:
+    """Return the content of a shard. Raise ``ShardCorrupt`` if its SHA-256 differs from the catalogue."""
     payload = get_bytes(store, shard.key)
     if (found := sha256(payload).hexdigest()) != shard.sha256:
         raise ShardCorrupt(shard.key, "sha256", expected=shard.sha256, found=found)
@@ -87,6 +92,7 @@ def _read(store: ObjectStore, shard: CatalogueShard) -> bytes:
 
 
 def _is_complete(path: Path, shard: CatalogueShard) -> bool:
+    """Return whether the file at ``path`` has the size and the SHA-256 of the shard."""
     return (
         path.is_file()
         and path.stat().st_size == shard.size_bytes

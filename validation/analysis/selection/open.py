@@ -66,6 +66,7 @@ def scan_errors(suite: str) -> Iterator[None]:
 
 
 def _scan(revision: RevisionShards, options: Mapping[str, str] | None) -> pl.LazyFrame:
+    """Open the shards of one revision as one lazy frame. Shards with equal schemas are scanned together."""
     with ThreadPoolExecutor(SCHEMA_READERS) as pool:
         schemas = list(pool.map(partial(read_schema, options=options), revision.shards))
     alike: dict[Hashable, list[ReadableShard]] = {}
@@ -80,6 +81,7 @@ def read_schema(shard: ReadableShard, options: Mapping[str, str] | None) -> pl.S
 
 
 def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | None) -> pl.LazyFrame:
+    """Open shards with equal schemas as one lazy frame without the rows of withheld videos."""
     complete = [shard.uri for shard in shards if not shard.withheld]
     frames = [scan_shards(complete, options)] if complete else []
     frames += [
@@ -91,6 +93,11 @@ def _scan_alike(shards: Sequence[ReadableShard], options: Mapping[str, str] | No
 
 
 def _find_roles(source: ShardSource) -> SuiteRoles:
+    """Return the roles of the suite's models. The models of a suite that this version does not know have no roles.
+
+    Raises:
+        BadInput: the suite is unknown and has several revisions.
+    """
     spec = SUITES.get(source.suite)
     if spec is not None:
         return SuiteRoles(tuple(spec.models), spec.asr_model, spec.lid_models)

@@ -12,14 +12,17 @@ from functools import reduce
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from validation.analysis.selection.verdicts import VERDICT_COLUMNS
+from validation.analysis.selection.verdicts import VERDICT_COLUMNS, matches_declared_language
 from validation.scoring.signals import RECOGNITION_SIGNALS, SuiteRoles
 
 KEY = ["video_id", "segment_index"]
+"""The columns that identify a segment."""
 ASR_COLUMNS = frozenset(column.name for column in RECOGNITION_SIGNALS)
 """Columns that are computed from the answer of the ASR model. A newer answer replaces all of them."""
 SKIPPED = "not_asked: no shard of the suite has its answer for this segment"
+"""The fault of a model that has no answer for a segment in any revision."""
 _NEW = "::new"
+"""Suffix of the columns of the newer revision while two revisions are joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ def overlay_revisions(
     Args:
         revisions: at least one revision, from the oldest to the newest.
         roles: the ASR model and the LID models of the suite.
-        schema: the columns of the result, needed if the caller left out some revisions.
+        schema: the columns of the result; None for the columns of ``revisions``. It is needed if the caller left out
+            revisions, because their columns must be in the result too.
 
     Returns:
         One row per segment that any revision has. If no revision has an answer of a model for a segment, the model's
@@ -55,6 +59,7 @@ def overlay_revisions(
 
 
 def _overlay(older: Revision, newer: Revision, roles: SuiteRoles) -> Revision:
+    """Join two revisions by segment. Where both have a column for a segment, the newer value is used."""
     models = [*older.models, *(model for model in newer.models if model not in older.models)]
     old_names, new_names = (contributed_columns(revision, models, roles) for revision in (older, newer))
     joined = older.rows.select(*old_names, pl.lit(value=True).alias("::in_old")).join(
@@ -73,6 +78,8 @@ def _overlay(older: Revision, newer: Revision, roles: SuiteRoles) -> Revision:
 
 @dataclass(frozen=True, slots=True)
 class _Pick:
+    """A column of the overlay: the newer revision's value where it has the segment, else the older revision's value."""
+
     name: str
     value: pl.Expr
     is_known: pl.Expr
@@ -80,6 +87,7 @@ class _Pick:
 
 
 def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
+    """Return the pick of a column that the older revision, the newer revision or both have."""
     old, new = pl.col("::in_old").is_not_null(), pl.col("::in_new").is_not_null()
     if in_old and in_new:
         return _Pick(name, pl.when(new).then(pl.col(name + _NEW)).otherwise(pl.col(name)), old | new)
@@ -87,6 +95,7 @@ def _pick(name: str, in_old: bool, in_new: bool) -> _Pick:
 
 
 def _fill_absence(pick: _Pick, faults: Collection[str]) -> pl.Expr:
+    """Return the value of a column. A fault column is ``SKIPPED`` for segments of which no revision has the column."""
     value = pick.value
     if pick.name in faults:
         value = pl.when(pick.is_known).then(value).otherwise(pl.lit(SKIPPED))
@@ -104,12 +113,12 @@ def contributed_columns(revision: Revision, models: Collection[str], roles: Suit
         for name in revision.rows.collect_schema().names()
         if name not in VERDICT_COLUMNS
         and (name not in ASR_COLUMNS or roles.asr_model is None or roles.asr_model in revision.models)
-        and (_owner(name, models) in {None, *revision.models})
+        and (_model_of(name, models) in {None, *revision.models})
     ]
 
 
-def _owner(column: str, models: Collection[str]) -> str | None:
-    """Return the model whose name is the longest prefix of the column's name, or None for a column of no model."""
+def _model_of(column: str, models: Collection[str]) -> str | None:
+    """Return the model to which a column belongs, or None. Of two matching models, the longer name is the prefix."""
     return max((model for model in models if column.startswith(f"{model}_")), key=len, default=None)
 
 
@@ -117,10 +126,8 @@ def _recount_votes(rows: pl.LazyFrame, roles: SuiteRoles) -> pl.LazyFrame:
     """Count the LID votes again as ``count_votes`` does, because the answers may come from different revisions."""
     present = set(rows.collect_schema().names())
     models = [model for model in roles.lid_models if f"{model}_language" in present]
-    declared = pl.col("language_code")
     votes = [
-        pl.when(pl.col(f"{model}_declared_p").is_not_null()).then(pl.col(f"{model}_language") == declared)
-        for model in models
+        pl.when(pl.col(f"{model}_declared_p").is_not_null()).then(matches_declared_language(model)) for model in models
     ]
     agreeing = pl.sum_horizontal(pl.lit(0, pl.Int64), *(vote.fill_null(value=False).cast(pl.Int64) for vote in votes))
     opposing = pl.sum_horizontal(
@@ -148,7 +155,7 @@ def open_revisions(revisions: Sequence[Revision], roles: SuiteRoles) -> pl.LazyF
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, max_rows: int | None, _batch_rows: int | None
     ) -> Iterator[pl.DataFrame]:
-        for part in _cut_parts(_filter_early(revisions, predicate), roles):
+        for part in _split_by_videos(_filter_early(revisions, predicate), roles):
             rows = overlay_revisions(part, roles, schema=schema)
             rows = rows if predicate is None else rows.filter(predicate)
             rows = rows if columns is None else rows.select(columns)
@@ -166,11 +173,11 @@ def _filter_early(revisions: Sequence[Revision], predicate: pl.Expr | None) -> S
     return [revision.filter(predicate) for revision in revisions]
 
 
-def _cut_parts(revisions: Sequence[Revision], roles: SuiteRoles) -> Iterator[Sequence[Revision]]:
-    """Yield the revisions per range of videos, without revisions that later revisions replace completely.
+def _split_by_videos(revisions: Sequence[Revision], roles: SuiteRoles) -> Iterator[Sequence[Revision]]:
+    """Split the videos into ranges of about ``MAX_PART_ROWS`` rows, and yield the revisions filtered to each range.
 
-    Each revision is filtered to the range. The function reads the column ``video_id`` of all revisions, and holds one
-    row per video and revision in memory.
+    A revision is left out of a range if later revisions replace all its values there. The function reads the column
+    ``video_id`` of all revisions, and holds one row per video and revision in memory.
     """
     census = pl.concat(
         revision.rows.group_by(_VIDEO).agg(pl.len().alias("rows")).with_columns(revision=pl.lit(index, pl.UInt32))

@@ -71,12 +71,12 @@ def find_committed_shards(
             polars cannot read the results store.
         ShardCorrupt: the size or the provenance of a file in the folder differs from the ledger.
     """
-    root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
+    root, options = (str(folder.resolve()), None) if folder else polars_location(settings)
     committed = _choose(read_committed_shards(engine), suite, up_to)
     if folder:
         for shard in committed:
             _check_copy(folder / shard.shard_key, shard)
-    return _group(suite, committed, root, options)
+    return _group_revisions(suite, committed, root, options)
 
 
 def find_in_catalogue(
@@ -120,11 +120,11 @@ def find_in_catalogue(
         for shard in catalogue.shards
     ]
     committed = _choose(listed, suite, up_to)
-    root, options = (str(folder.resolve()), None) if folder else describe_store(settings)
+    root, options = (str(folder.resolve()), None) if folder else polars_location(settings)
     if folder:
         for shard in committed:
             _check_size(folder / shard.shard_key, shard)
-    return _group(suite, committed, root, options)
+    return _group_revisions(suite, committed, root, options)
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
@@ -165,9 +165,10 @@ def _choose(shards: Sequence[CommittedShard], suite: str, up_to: str | None) -> 
     return committed if up_to is None else _drop_later_revisions(committed, up_to)
 
 
-def _group(
+def _group_revisions(
     suite: str, committed: Sequence[CommittedShard], root: str, options: Mapping[str, str] | None
 ) -> ShardSource:
+    """Build the source from committed shards, which are sorted by revision. Shard keys are appended to ``root``."""
     revisions = []
     for _, group in groupby(committed, key=attrgetter("revision")):
         shards = list(group)
@@ -180,6 +181,7 @@ def _group(
 
 
 def _day(shard: CommittedShard) -> str:
+    """Return the UTC date of a shard's commit as ``YYYY-MM-DD``."""
     return shard.closed_at.astimezone(UTC).date().isoformat()
 
 
@@ -211,8 +213,10 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
     return ShardSource(found[0][1].provenance.suite, (RevisionShards(models[0], shards),))
 
 
-def describe_store(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
-    """Return the common prefix of all shard URLs in the results store, and polars' storage options for the store.
+def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
+    """Return the URL of the results store as polars reads it, to which a shard's key is added, and its storage options.
+
+    The storage options are None for a local folder.
 
     Raises:
         BadInput: polars cannot read a store with this URL scheme, or an access key is missing.
@@ -275,6 +279,7 @@ def _read_manifest(path: Path) -> ShardManifest:
 
 
 def _drop_later_revisions(committed: Sequence[CommittedShard], revision: str) -> list[CommittedShard]:
+    """Return the shards of ``revision`` and of the revisions that were first committed before it."""
     since = {shard.revision: shard.revision_since for shard in committed}
     if revision not in since:
         raise BadInput(f"no committed shard is of revision {revision!r}; there are {', '.join(since)}")
@@ -291,6 +296,7 @@ def _check_copy(path: Path, shard: CommittedShard) -> None:
 
 
 def _check_size(path: Path, shard: CommittedShard) -> None:
+    """Raise an error if a copied file is missing, or if its size differs from the ledger or the catalogue."""
     if not path.is_file():
         raise BadInput(f"the committed shard {path} is missing: copy the whole results store")
     if shard.shard_bytes != (found := path.stat().st_size):
@@ -298,5 +304,6 @@ def _check_size(path: Path, shard: CommittedShard) -> None:
 
 
 def _require_one(what: str, found: Sequence[str], remedy: str) -> None:
+    """Raise ``BadInput`` if ``found`` has several elements. The message has ``what`` they are and the ``remedy``."""
     if len(found) > 1:
         raise BadInput(f"the shards are of {len(found)} {what} ({'; '.join(found)}): {remedy}")

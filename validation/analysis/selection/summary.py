@@ -12,8 +12,10 @@ from validation.scoring.verdict import Condition, Decision, Rules
 
 _SEGMENTS = pl.col("segments").sum()
 _HOURS = (pl.col("seconds").sum() / 3600).alias("hours")
+MANY_REVIEWS = 0.2
+"""Share of a language's hours in review from which on the summary says why."""
 ACCEPTED = "nothing: it is accepted"
-"""Reason that the summary lists for accepted segments if the selection does not keep accepted segments."""
+"""The reason of the summary for dropped segments that are accepted, if only other verdicts are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,19 @@ class VerdictSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewSummary:
+    """The most frequent cause of review of a language: the rule that fires for most hours of its reviewed segments."""
+
+    language: str
+    share: float
+    """Share of the language's hours whose verdict is review."""
+    reason: str
+    sentence: str
+    share_of_reason: float
+    """Share of the reviewed hours for which the rule fires."""
+
+
+@dataclass(frozen=True, slots=True)
 class SelectionSummary:
     """Kept and dropped segments of a selection, by language, reason and verdict."""
 
@@ -68,6 +83,8 @@ class SelectionSummary:
     """Sorted by descending hours."""
     verdicts: Sequence[VerdictSummary]
     """Sorted alphabetically by verdict."""
+    reviews: Sequence[ReviewSummary]
+    """The languages of which at least ``MANY_REVIEWS`` of the hours are for review, in the order of ``languages``."""
     changed: int | None
     """Number of segments whose verdict differs from the stored verdict.
 
@@ -84,13 +101,15 @@ def summarize_selection(segments: pl.LazyFrame, rules: Rules, keep: Collection[D
         keep: the verdicts to keep.
     """
     counts = count_fired(segments, rules).collect(engine="streaming")
+    languages = _by_language(counts, keep)
     return SelectionSummary(
-        languages=_by_language(counts, keep),
+        languages=languages,
         reasons=summarize_reasons(counts, rules, keep),
         verdicts=[
             VerdictSummary(**row)
             for row in counts.group_by("verdict").agg(_SEGMENTS, _HOURS).sort("verdict").iter_rows(named=True)
         ],
+        reviews=[found for row in languages if (found := _explain_reviews(counts, rules, row.language)) is not None],
         changed=int(counts["changed"].sum()) if "stored_verdict" in segments.collect_schema() else None,
     )
 
@@ -169,6 +188,17 @@ def summarize_rules(counts: pl.DataFrame, rules: Rules) -> list[RuleSummary]:
     named = [(rules.effective[place], totals) for place, totals in found.items()]
     rows = [RuleSummary(rule.reason, rule.verdict, rule.sentence, int(n), s / 3600) for rule, (n, s) in named]
     return sorted(rows, key=lambda row: (-row.hours, row.reason, row.sentence))
+
+
+def _explain_reviews(counts: pl.DataFrame, rules: Rules, language: str) -> ReviewSummary | None:
+    """Return why a language is in review; None if less than ``MANY_REVIEWS`` of its hours are."""
+    own = counts.filter(pl.col("language") == language)
+    reviewed = own.filter(pl.col("verdict") == "review")
+    seconds, of_all = float(reviewed["seconds"].sum()), float(own["seconds"].sum())
+    if not seconds or seconds < MANY_REVIEWS * of_all:
+        return None
+    rule = summarize_rules(reviewed, rules)[0]
+    return ReviewSummary(language, seconds / of_all, rule.reason, rule.sentence, rule.hours * 3600 / seconds)
 
 
 def _by_language(counts: pl.DataFrame, keep: Collection[Decision]) -> list[LanguageSummary]:

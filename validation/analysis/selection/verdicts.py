@@ -7,6 +7,7 @@ from typing import TypeVar
 import polars as pl
 
 from validation.domain import ColumnType
+from validation.languages import to_macrolanguage
 from validation.scoring.rules_io import check_columns
 from validation.scoring.verdict import LANGUAGE, MAX_MARGIN, Condition, Decision, Rule, Rules
 
@@ -46,6 +47,24 @@ def apply_rules(segments: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
     return segments.with_columns(verdict=verdict).with_columns(reasons=reasons).with_columns(margin=margin_of(rules))
 
 
+def matches_declared_language(model: str) -> pl.Expr:
+    """Return an expression: whether a LID model's first choice counts as the declared language, as in ``count_votes``.
+
+    It is null if the model has no first choice, or if the segment declares no language.
+    """
+    return _macrolanguage(f"{model}_language") == _macrolanguage("language_code")
+
+
+def _macrolanguage(column: str) -> pl.Expr:
+    """Map the codes of a column by ``to_macrolanguage``, once per distinct code."""
+
+    def replace_codes(codes: pl.Series) -> pl.Series:
+        distinct = codes.drop_nulls().unique().to_list()
+        return codes.replace(distinct, list(map(to_macrolanguage, distinct)))
+
+    return pl.col(column).map_batches(replace_codes, return_dtype=pl.String, is_elementwise=True)
+
+
 def margin_of(rules: Rules) -> pl.Expr:
     """Return an expression for the margin of each segment, as ``Rules.margin`` computes it."""
     margins = []
@@ -63,7 +82,7 @@ def reasons_of(rules: Sequence[Rule]) -> pl.Expr:
 
 
 def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
-    """Return expressions for the columns ``::fired0``, ``::fired1``, ...: bit masks of the firing rules.
+    """Return expressions for the columns ``::fired0``, ``::fired1``, ...: 64-bit words that mark the firing rules.
 
     Rule ``n`` is bit ``n % WORD_BITS`` of column ``n // WORD_BITS``. Few combinations of firing rules occur. Counts
     per combination therefore need little memory, and all statistics about reasons can be computed from them.
@@ -79,11 +98,12 @@ def fired_words(rules: Sequence[Rule]) -> list[pl.Expr]:
 
 
 def read_fired(words: Sequence[int], rules: Sequence[RuleT]) -> list[RuleT]:
-    """Return the items of ``rules`` whose bits are set in ``words``, in order. The items may be rules or indexes."""
+    """Return the elements of ``rules`` whose bits are set in ``words``, in order. Elements may be rules or indexes."""
     return [rule for place, rule in enumerate(rules) if words[place // WORD_BITS] >> place % WORD_BITS & 1]
 
 
 def _look_up_reasons(rules: Sequence[Rule], fired: pl.Series) -> pl.Series:
+    """Return the reasons of each row of ``fired``, a struct of the columns of ``fired_words``."""
     rows = fired.struct.unnest()
     known = rows.unique()
     reasons = [list(dict.fromkeys(rule.reason for rule in read_fired(words, rules))) for words in known.iter_rows()]
@@ -102,6 +122,7 @@ def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
 
 
 def _fires(rule: Rule) -> pl.Expr:
+    """Return an expression that is true if the rule fires. It is never null."""
     return pl.all_horizontal(is_for(rule), *(_holds(condition) for condition in rule.when))
 
 
@@ -148,4 +169,5 @@ def _holds(condition: Condition) -> pl.Expr:
 
 
 def _any_of(fired: Sequence[tuple[Rule, pl.Expr]], decision: Decision) -> pl.Expr:
+    """Return an expression that is true if a rule with the verdict ``decision`` fires."""
     return pl.any_horizontal(pl.lit(value=False), *(fires for rule, fires in fired if rule.verdict == decision))

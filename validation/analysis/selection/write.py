@@ -104,6 +104,7 @@ def _probe_free_space(path: Path) -> None:
 
 
 _ENDINGS: Mapping[str, Format] = {".wds.jsonl": "webdataset", ".parquet": "parquet", ".jsonl": "jsonl"}
+"""The format of a selection file, by the ending of its name. The first matching ending counts."""
 
 
 def guess_format(path: Path) -> Format:
@@ -130,13 +131,15 @@ def _write_parquet(kept: pl.LazyFrame, path: Path, fields: Mapping[str, pa.Field
 def arrow_schema(segments: pl.LazyFrame, fields: Mapping[str, pa.Field]) -> pa.Schema:
     """Return the Arrow schema of selected segments: shard fields, and for other columns a field without metadata."""
     empty = pl.DataFrame(schema=segments.collect_schema()).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.schema([fields.get(field.name) or _plain(field) for field in empty.schema])
+    return pa.schema([fields.get(field.name) or _without_metadata(field) for field in empty.schema])
 
 
-def _plain(field: pa.Field) -> pa.Field:
+def _without_metadata(field: pa.Field) -> pa.Field:
+    """Return a field without metadata, with Arrow's plain string type."""
     return pa.field(field.name, pa.string() if pa.types.is_large_string(field.type) else field.type)
 
 
+# Reasons why a kept segment is left out of a list for WebDataset; each completes "N segments ...".
 SLICED = "are slices of a longer file"
 SHARED_KEY = "share their key with another segment of their tar (their names agree up to the first dot)"
 NO_KEY = "have no audio file with a name that WebDataset reads"
@@ -145,6 +148,7 @@ NO_KEY = "have no audio file with a name that WebDataset reads"
 def _write_webdataset(
     segments: pl.LazyFrame, keep: Collection[Decision], path: Path, tar_url: str
 ) -> Mapping[str, int]:
+    """Write one line per tar, and return the number of kept segments that were left out, per reason."""
     before, _, after = tar_url.partition("{video_id}")
     url = pl.concat_str(pl.lit(before), "video_id", pl.lit(after.replace("{video_id}", "")))
     samples = (
@@ -192,12 +196,13 @@ def webdataset_key(segments: pl.LazyFrame) -> pl.Expr:
 
 
 def _is_slice(segments: pl.LazyFrame) -> pl.Expr:
+    """Return an expression: whether the segment is a time span of a longer audio file."""
     has_offset = "audio_offset_s" in segments.collect_schema()
     return pl.col("audio_offset_s").is_not_null() if has_offset else pl.lit(value=False)
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """Return two sentences on the kept segments that a list for WebDataset left out, with the number per reason."""
+    """Return two sentences on the kept segments that ``write_selection`` left out. ``left_out`` is what it returned."""
     total = sum(left_out.values())
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     return (

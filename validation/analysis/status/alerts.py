@@ -23,6 +23,7 @@ from validation.ledger.rpc import translate_error
 MAX_EXAMPLES = 3
 """Maximum number of rows that the description of a firing alert lists."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+"""Matches a Markdown link; the group is its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def plain_remedy(alert: Alert) -> str:
 
 
 def _evaluate(engine: Engine, alert: Alert) -> list[dict[str, Any]]:
+    """Return the rows of an alert's query."""
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.exec_driver_sql(alert.query).mappings()]
@@ -109,8 +111,8 @@ is new or over ([Being woken](#being-woken)). `deploy/grafana/alerts.yaml` has t
 _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by `make docs-alerts`.\n"
 
 
-def render_page(page: str) -> str:
-    """Return the page with a new section on alerts. This section is the last one of the page."""
+def replace_alerts_section(page: str) -> str:
+    """Replace the section on alerts, which is the last section of the page ``docs/operate.md``."""
     before = page[: page.index(HEADING)]
     sections = [
         f"\n### {alert.name}\n{alert.meaning} Severity: {alert.severity}.\n**What to do.** {alert.remedy}\n"
@@ -120,7 +122,7 @@ def render_page(page: str) -> str:
     return before + HEADING + _INTRODUCTION + "".join(sections)
 
 
-def render_rules() -> str:
+def render_grafana_rules() -> str:
     """Return the alert rules of Grafana as YAML, one rule per alert."""
     group = {
         "orgId": 1,
@@ -155,5 +157,5 @@ def _make_rule(alert: Alert) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render_page(PAGE.read_text()))
-    GRAFANA.write_text(render_rules())
+    PAGE.write_text(replace_alerts_section(PAGE.read_text()))
+    GRAFANA.write_text(render_grafana_rules())

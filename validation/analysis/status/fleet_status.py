@@ -76,16 +76,17 @@ def read_status(engine: Engine) -> FleetStatus:
 
 def dump_status(status: FleetStatus) -> dict[str, Any]:
     """Convert a status to JSON values. Times are in ISO 8601, and unknown values are None."""
-    plain: dict[str, Any] = _plain(asdict(status))
+    plain: dict[str, Any] = _to_json_value(asdict(status))
     return plain
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
+    """Return a value of a view as a JSON value; containers are converted with their elements."""
     match value:
         case Mapping():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: _to_json_value(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [_to_json_value(item) for item in value]
         case Decimal():
             return int(value) if value == value.to_integral_value() else float(value)
         case datetime():

@@ -62,6 +62,7 @@ def facts(status: FleetStatus) -> Iterator[tuple[str, str]]:
 
 
 def describe_videos(fleet: Row) -> str:
+    """Write the number of videos in each state."""
     return (
         f"{format_count(fleet['validated'])} validated, {format_count(fleet['failed'])} failed, "
         f"{format_count(fleet['validating'])} in work, {format_count(fleet['pending'])} waiting"
@@ -85,12 +86,14 @@ def describe_order(order: Row) -> str:
 
 
 def describe_workers(fleet: Row) -> str:
+    """Write the number of workers per liveness. States without a worker are left out."""
     states = ("online", "late", "stale", "offline")
     counted = [f"{fleet[f'workers_{state}']} {state}" for state in states if fleet[f"workers_{state}"]]
     return ", ".join(counted) or "none"
 
 
 def describe_segments(fleet: Row) -> str:
+    """Write the number of segments, their hours, and the share of each verdict if the verdicts were counted."""
     total = format_count(fleet["segments"] or 0)
     if fleet["accepted"] is None:
         return total
@@ -100,11 +103,13 @@ def describe_segments(fleet: Row) -> str:
 
 
 def describe_chunks(fleet: Row) -> str:
+    """Write the number of open, committed and lost chunks."""
     committed = format_count(fleet["chunks_committed"])
     return f"{fleet['chunks_open']} open, {committed} committed, {fleet['chunks_expired']} lost"
 
 
 def describe_cost(status: FleetStatus) -> str:
+    """Write the dollars spent, the present price, the price of audio, and the expected cost at the end."""
     cost = status.cost
     return (
         f"{format_usd(cost['spent_usd'])} so far, {format_usd(cost['usd_per_hour'])} per hour, "
@@ -137,12 +142,13 @@ def worker_state(row: Row) -> str:
     return str(row["status"] if row["status"] == "draining" else row["liveness"])
 
 
-def write_page(status: FleetStatus) -> str:
+def render_status_page(status: FleetStatus) -> str:
     """Return the status as a Markdown page. The charts are data URIs, so no other file has to be served."""
     return "\n\n".join(_page_parts(status)) + "\n"
 
 
 def _page_parts(status: FleetStatus) -> Iterator[str]:
+    """Yield the parts of the Markdown page, from top to bottom."""
     yield f"# {headline(status)}"
     if not status.videos:
         return

@@ -25,13 +25,13 @@ VERDICTS = (("accepted", "accept"), ("review", "review"), ("rejected", "reject")
 
 def draw_plots(status: FleetStatus) -> dict[str, str]:
     """Draw the charts as standalone SVG, by name. The chart of the cost is left out if the cost is unknown."""
-    charts = {"throughput": _throughput, "queue": _queue, "verdicts": _verdicts}
+    charts = {"throughput": _throughput_chart, "queue": _queue_chart, "verdicts": _verdicts_chart}
     if status.cost["spent_usd"] is not None:
-        charts["cost"] = _cost
+        charts["cost"] = _cost_chart
     return {name: draw_time_chart(chart(status)) for name, chart in charts.items()}
 
 
-def _throughput(status: FleetStatus) -> TimeChart:
+def _throughput_chart(status: FleetStatus) -> TimeChart:
     rate = format_rate(status.eta["segments_per_s"])
     workers = format_things(status.fleet["workers_online"], "worker", "workers")
     return TimeChart(
@@ -42,7 +42,7 @@ def _throughput(status: FleetStatus) -> TimeChart:
     )
 
 
-def _queue(status: FleetStatus) -> TimeChart:
+def _queue_chart(status: FleetStatus) -> TimeChart:
     eta = status.eta
     interval = format_between(eta["seconds_left_min"], eta["seconds_left_max"], format_duration)
     left = status.seconds_left
@@ -55,7 +55,7 @@ def _queue(status: FleetStatus) -> TimeChart:
     )
 
 
-def _verdicts(status: FleetStatus) -> TimeChart:
+def _verdicts_chart(status: FleetStatus) -> TimeChart:
     fleet = status.fleet
     counted = [row for row in status.history if row["accepted"] is not None]
     audio = format_hours(fleet["audio_s"])
@@ -69,7 +69,7 @@ def _verdicts(status: FleetStatus) -> TimeChart:
     )
 
 
-def _cost(status: FleetStatus) -> TimeChart:
+def _cost_chart(status: FleetStatus) -> TimeChart:
     spent = list(accumulate(float(row["usd"]) for row in status.history))
     before = max(0.0, float(status.cost["spent_usd"]) - spent[-1]) if spent else 0.0
     points = [(_end_s(row), before + usd) for row, usd in zip(status.history, spent, strict=True)]
@@ -91,6 +91,7 @@ def _points(history: Sequence[Row], value: Callable[[Row], float]) -> list[tuple
 
 
 def _end_s(row: Row) -> float:
+    """Return the end of a step of the history, in epoch seconds."""
     return float(row["starts_at"].timestamp() + row["duration_s"])
 
 
@@ -99,6 +100,7 @@ def _segment_rate(row: Row) -> float:
 
 
 def _share_of(name: str) -> Callable[[Row], float]:
+    """Return a function that gives the share of one verdict in a step of the history, and 0 without segments."""
     return lambda row: _share(row, name) or 0.0
 
 
@@ -109,6 +111,7 @@ def _share(row: Row, name: str) -> float | None:
 
 
 def _forecast(status: FleetStatus) -> Forecast | None:
+    """Return the time at which the queue is expected to be empty; None if it is unknown or too far away to be drawn."""
     eta, history = status.eta, status.history
     if not history or not status.seconds_left:
         return None

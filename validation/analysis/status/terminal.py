@@ -21,23 +21,30 @@ COLOURS = {
     "quarantined": "red",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
+"""Characters of a spark line, from the lowest to the highest value."""
 ERROR = "last error"
+"""The cell of a worker that is shown below the table of workers."""
 NUMBER_COLUMNS = {"silent", "segments/s", "chunks", "validated", "failed"}
 
 
-def show_status(status: FleetStatus, *, max_workers: int | None = None) -> RenderableType:
-    """Return the status as a Rich renderable. At most ``max_workers`` workers are shown, those with problems first."""
+def render_status(status: FleetStatus, *, max_workers: int | None = None) -> RenderableType:
+    """Return the status as a Rich renderable with the first ``max_workers`` workers; None shows all workers."""
     parts: list[RenderableType] = [Text(headline(status), style="bold")]
     if status.videos:
-        parts += ["", _show_facts(status), "", _show_languages(status.languages)]
+        parts += ["", _make_facts_table(status), "", _make_languages_table(status.languages)]
     if status.workers:
-        parts += ["", _show_workers(status.workers[:max_workers]), *_show_errors(status.workers[:max_workers])]
+        parts += [
+            "",
+            _make_workers_table(status.workers[:max_workers]),
+            *_make_error_lines(status.workers[:max_workers]),
+        ]
         if hidden := len(status.workers[len(status.workers[:max_workers]) :]):
             parts.append(Text(f"and {hidden} more", style="dim"))
     return Group(*parts)
 
 
-def _show_facts(status: FleetStatus) -> Table:
+def _make_facts_table(status: FleetStatus) -> Table:
+    """Return the table of ``facts``, with a spark line of the segments per second."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -48,7 +55,7 @@ def _show_facts(status: FleetStatus) -> Table:
     return table
 
 
-def _show_languages(languages: Sequence[Row]) -> Table:
+def _make_languages_table(languages: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("language")
     table.add_column("", width=30)
@@ -64,7 +71,7 @@ def _show_languages(languages: Sequence[Row]) -> Table:
     return table
 
 
-def _show_workers(workers: Sequence[Row]) -> Table:
+def _make_workers_table(workers: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in worker_cells(workers[0]):
         if name != ERROR:
@@ -76,7 +83,7 @@ def _show_workers(workers: Sequence[Row]) -> Table:
     return table
 
 
-def _show_errors(workers: Sequence[Row]) -> list[RenderableType]:
+def _make_error_lines(workers: Sequence[Row]) -> list[RenderableType]:
     """Return one line per worker with an error. As a column of the table, errors would not fit into 80 characters."""
     errors = [(cells["worker"], cells[ERROR]) for cells in map(worker_cells, workers) if cells[ERROR] != UNKNOWN]
     return [Text(f"{worker}: {error}", style="red") for worker, error in errors]

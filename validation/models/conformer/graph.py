@@ -131,6 +131,7 @@ def _inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
+    """Map the external data of a tensor into memory; check their path and size."""
     where = {entry.key: entry.value for entry in tensor.external_data}
     location = PurePosixPath(where["location"])
     if location.is_absolute() or ".." in location.parts:
@@ -145,12 +146,14 @@ def _map_tensor(path: Path, tensor: TensorProto) -> NDArray[np.generic]:
 
 
 def _point_at(tensor: TensorProto, location: str, offset: int, size_bytes: int) -> None:
+    """Make a tensor refer to its data in a weight file, at an offset in bytes."""
     del tensor.external_data[:]
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(size_bytes))):
         tensor.external_data.add(key=key, value=value)
 
 
 def _require_opset(path: Path, proto: ModelProto) -> None:
+    """Raise ``UnsupportedGraph`` if the opset of a graph is older than ``MIN_OPSET``."""
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < MIN_OPSET:
         raise UnsupportedGraph(path.name, f"it is of opset {opset}; {MIN_OPSET} or later is needed")

@@ -11,7 +11,7 @@ from validation.models.import_shims import allow_torchaudio
 HOP_SAMPLES = 160
 MELS = 80
 MIN_SAMPLES = 400
-"""The shortest audio: one analysis window. Reflection needs 257 samples, and the deviation over frames two frames."""
+"""The shortest audio, in samples: one analysis window. Reflection needs only 257 samples, the deviation two frames."""
 
 _FFT = 512
 _WINDOW_SAMPLES = 400
@@ -27,7 +27,7 @@ def count_mel_frames(lengths: Tensor) -> Tensor:
 
 
 class LogMel:
-    """The front end. It computes log-mel features of a batch; those of an item do not depend on the rest of the batch.
+    """The front end, which computes log-mel features. Those of an item do not depend on the rest of the batch.
 
     The steps are those of NeMo's ``AudioToMelSpectrogramPreprocessor`` at release 1.23, without dither: pre-emphasis
     0.97; reflection by half a window at the item's own ends; |STFT|^2 with 512 points, a symmetric Hann window of 400
@@ -78,6 +78,7 @@ def build_mel_filters() -> NDArray[np.float32]:
 
 
 def _emphasise(audio: Tensor) -> Tensor:
+    """Subtract ``_PREEMPHASIS`` times the sample before from each sample."""
     return torch.cat([audio[:, :1], audio[:, 1:] - _PREEMPHASIS * audio[:, :-1]], dim=1)
 
 

@@ -12,7 +12,7 @@ from validation.domain import Answer, Column, Scalar, Scored, Unscored
 from validation.hardware.device import Device, DeviceConfig, device_from_settings
 from validation.languages import normalize_language_code
 from validation.models.base import Answering, Batch
-from validation.models.batching import too_short
+from validation.models.batching import too_short_fault
 from validation.models.compiled import compile_from_settings
 from validation.models.conformer.graph import count_symbols, read_graph
 from validation.models.conformer.mel import MIN_SAMPLES
@@ -48,8 +48,9 @@ class IndicConformer:
     and may be slightly above 0 for others. Characters that the vocabulary cannot spell (Latin letters, most digits) are
     skipped; ``covered`` is the share of the other characters.
 
-    A segment of more than 30 s goes through the network in pieces of equal length. The frames of the pieces are joined
-    before any score is computed, so such a segment has all values. Only words at a cut are recognised less well.
+    A segment of more than 30 s is cut into audio pieces of equal length, which go through the network separately. Their
+    frames are joined before any score is computed, so such a segment has all values. Only words at a cut are recognised
+    less well.
     """
 
     name: ClassVar[str] = "conformer"
@@ -128,7 +129,7 @@ class IndicConformer:
 
     def launch(self, batch: Batch) -> Answering:
         """Queue the network for a batch. Texts, languages and alignments are computed with the answers."""
-        answers: list[Answer] = [Unscored(too_short(int(length), MIN_SAMPLES)) for length in batch.lengths]
+        answers: list[Answer] = [Unscored(too_short_fault(int(length), MIN_SAMPLES)) for length in batch.lengths]
         rows = [row for row, length in enumerate(batch.lengths) if length >= MIN_SAMPLES]
         if not rows:
             return lambda: answers
@@ -148,27 +149,31 @@ class IndicConformer:
                 start += count
             score_transcripts(segments, self.device, output.ready)
             for row, segment in zip(rows, segments, strict=True):
-                answers[row] = Scored(self._describe(segment, batch.languages[row]))
+                answers[row] = Scored(self._make_values(segment, batch.languages[row]))
             return answers
 
         return answer
 
     def _find_language(self, declared: str | None) -> str | None:
+        """Return the code of a declared language that the model knows, else None."""
         code = normalize_language_code(declared)
         return code if code in self._vocabulary.index_of else None
 
     def _tokenize(self, language: str | None, text: str) -> TokenizedTranscript | None:
+        """Tokenize a transcript in a language; return None if ``language`` is None."""
         return self._tokenizers[language].tokenize(text) if language else None
 
-    def _describe(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+    def _make_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+        """Return the value of each column, by column name, for one segment."""
         return {
-            **self._describe_languages(segment, declared),
-            **self._describe_text(segment),
-            **_describe_transcript(segment),
-            **_describe_score(segment),
+            **self._make_language_values(segment, declared),
+            **self._make_text_values(segment),
+            **_make_transcript_values(segment),
+            **_make_score_values(segment),
         }
 
-    def _describe_languages(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+    def _make_language_values(self, segment: SegmentResult, declared: str | None) -> Mapping[str, Scalar]:
+        """Return the values of the columns about the language; all are None if no language has a greedy text."""
         scores = segment.language_scores
         if scores is None:
             return dict.fromkeys(("language", "language_p", "declared_p", "language_margin"))
@@ -180,7 +185,8 @@ class IndicConformer:
             "language_margin": scores.margin,
         }
 
-    def _describe_text(self, segment: SegmentResult) -> Mapping[str, Scalar]:
+    def _make_text_values(self, segment: SegmentResult) -> Mapping[str, Scalar]:
+        """Return the values of the columns about the recognised text."""
         if segment.language is None:
             return {"text": None, "frames": segment.frames, "blank_rate": None}
         return {
@@ -198,11 +204,12 @@ def choose_engine(engine: Literal["onnx", "torch"] | None, device: Device) -> Li
     return configured
 
 
-def _describe_transcript(segment: SegmentResult) -> Mapping[str, Scalar]:
+def _make_transcript_values(segment: SegmentResult) -> Mapping[str, Scalar]:
+    """Return the values of the columns about the tokens of the transcript; all are None without such tokens."""
     transcript = segment.transcript
     if transcript is None or transcript.covered is None:
         return dict.fromkeys(("tokens", "covered", "feasible"))
-    return {"tokens": transcript.known_tokens, "covered": transcript.covered, "feasible": segment.is_feasible}
+    return {"tokens": transcript.known_tokens, "covered": transcript.covered, "feasible": segment.has_alignment}
 
 
 _SCORE_COLUMNS = (
@@ -211,7 +218,8 @@ _SCORE_COLUMNS = (
 )  # fmt: skip
 
 
-def _describe_score(segment: SegmentResult) -> Mapping[str, Scalar]:
+def _make_score_values(segment: SegmentResult) -> Mapping[str, Scalar]:
+    """Return the values of ``_SCORE_COLUMNS``; all are None if the transcript was not scored."""
     score, transcript = segment.transcript_score, segment.transcript
     if score is None or transcript is None:
         return dict.fromkeys(_SCORE_COLUMNS)

@@ -44,8 +44,8 @@ def prune_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
     logits, (count, width) = graph.output[0].name, columns.shape
     graph.initializer.extend(_head_constants(columns))
     graph.node.append(helper.make_node("Identity", [logits], [f"{_HEAD}logits"], name=f"{_HEAD}logits"))
-    graph.node.extend(_own_log_probs())
-    graph.node.extend(_language_scores())
+    graph.node.extend(_make_log_prob_nodes())
+    graph.node.extend(_make_language_score_nodes())
     graph.input.extend(helper.make_tensor_value_info(name, TensorProto.INT64, ["B"]) for name in (FRAMES, LANGUAGES))
     del graph.output[:]
     graph.output.extend(
@@ -57,7 +57,7 @@ def prune_head(proto: ModelProto, columns: NDArray[np.int64]) -> None:
     )
 
 
-def _own_log_probs() -> list[NodeProto]:
+def _make_log_prob_nodes() -> list[NodeProto]:
     """Make the nodes that gather the logits of each item's language and take their log-softmax."""
     return [
         _head_node("Gather", ["table", "languages"], "own_columns", axis=0),
@@ -71,7 +71,7 @@ def _own_log_probs() -> list[NodeProto]:
     ]
 
 
-def _language_scores() -> list[NodeProto]:
+def _make_language_score_nodes() -> list[NodeProto]:
     """Make the nodes that sum, for each language, the log-probabilities of the tokens of its greedy text.
 
     A token is a frame's likeliest symbol that is neither the blank nor the symbol of the frame before.
@@ -104,6 +104,7 @@ def _language_scores() -> list[NodeProto]:
 
 
 def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
+    """Make the constants that the added nodes of the head read."""
     count, width = columns.shape
     whole: dict[str, int | Sequence[int] | NDArray[np.int64]] = {
         "table": columns,
@@ -126,6 +127,7 @@ def _head_constants(columns: NDArray[np.int64]) -> list[TensorProto]:
 
 
 def _head_node(op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> NodeProto:
+    """Make a node of the head. The prefix ``_HEAD`` is put before every name."""
     own = [f"{_HEAD}{name}" for name in outputs]
     return helper.make_node(op, [f"{_HEAD}{name}" for name in inputs], own, name=own[0], **attributes)
 
@@ -148,11 +150,13 @@ def make_padding_exact(proto: ModelProto, file: str) -> int:
     Raises:
         UnsupportedGraph: the graph has another kind of subsampling.
     """
-    strided = [node for node in proto.graph.node if node.op_type == "Conv" and set(_ints(node, "strides")) == {2}]
+    strided = [
+        node for node in proto.graph.node if node.op_type == "Conv" and set(_int_attribute(node, "strides")) == {2}
+    ]
     if LENGTHS not in {value.name for value in proto.graph.input} or not strided:
         raise UnsupportedGraph(file, f"it has no input {LENGTHS}, or no convolution that halves the frames")
     for node in strided:
-        if set(_ints(node, "kernel_shape")) != {3} or set(_ints(node, "pads")) != {1}:
+        if set(_int_attribute(node, "kernel_shape")) != {3} or set(_int_attribute(node, "pads")) != {1}:
             raise UnsupportedGraph(file, f"{node.name or node.output[0]} is not of kernel 3 and padding 1")
     proto.graph.initializer.extend(_padding_constants())
     nodes: list[NodeProto] = []
@@ -172,7 +176,7 @@ def make_padding_exact(proto: ModelProto, file: str) -> int:
 
 def _zero_beyond(node: NodeProto, lengths: str, stage: int) -> list[NodeProto]:
     """Make the nodes that multiply a convolution's input, (B, C, T) or (B, C, T, F), by the mask of padding."""
-    after_time = len(_ints(node, "strides")) - 1
+    after_time = len(_int_attribute(node, "strides")) - 1
     name = f"{_PADDING}_{stage}"
     source, masked = node.input[0], f"{name}_masked"
     node.input[0] = masked
@@ -202,6 +206,7 @@ def _halve_lengths(lengths: str, stage: int) -> tuple[list[NodeProto], str]:
 
 
 def _padding_constants() -> list[TensorProto]:
+    """Make the constants that the added nodes of the encoder read."""
     values = {"zero": 0, "one": 1, "two": 2, "axis_1": [1], "axes_0": [1], "axes_1": [1, 3]}
     return [numpy_helper.from_array(np.array(value, np.int64), f"{_PADDING}_{name}") for name, value in values.items()]
 
@@ -210,7 +215,8 @@ def _padding_node(op: str, inputs: Sequence[str], output: str) -> NodeProto:
     return helper.make_node(op, inputs, [output], name=output)
 
 
-def _ints(node: NodeProto, name: str) -> list[int]:
+def _int_attribute(node: NodeProto, name: str) -> list[int]:
+    """Return the integers of an attribute of a node; empty if the node lacks the attribute."""
     return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 
@@ -245,7 +251,7 @@ class OnnxEngine:
             create_onnx_session(graph.proto.SerializeToString(), threads=threads, device=device, weights=graph.weights)
             for graph in (encoder, head)
         )
-        self._probe(encoder.file, subsampling)
+        self._check_frame_count(encoder.file, subsampling)
 
     def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
         """Run the network on a batch, as ``Engine`` documents. ONNX Runtime waits for the device."""
@@ -274,7 +280,7 @@ class OnnxEngine:
         encoded, lengths = binding.get_outputs()
         return encoded, lengths
 
-    def _probe(self, file: str, subsampling: int) -> None:
+    def _check_frame_count(self, file: str, subsampling: int) -> None:
         """Run the encoder once and check its number of frames. One frame off would make every transcript look wrong.
 
         Raises:

@@ -76,7 +76,7 @@ def build_network(encoder: Graph, head: Graph) -> FastConformer:
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith("head.")}
     sources = {name: _find_source(name, encoder, uses) for name in shapes}
     _refuse_unused(encoder, {source.name for source in sources.values()})
-    weights = {name: _read(encoder, sources[name], shape) for name, shape in shapes.items()}
+    weights = {name: _read_parameter(encoder, sources[name], shape) for name, shape in shapes.items()}
     network.load_state_dict(weights | _read_head(head), assign=True)
     return network.eval().requires_grad_(requires_grad=False)
 
@@ -126,7 +126,8 @@ def _find_source(name: str, graph: Graph, uses: _Uses) -> _Source:
     return source
 
 
-def _read(graph: Graph, source: _Source, shape: torch.Size) -> Tensor:
+def _read_parameter(graph: Graph, source: _Source, shape: torch.Size) -> Tensor:
+    """Read a parameter from its initialiser, and check its shape."""
     found = graph.read_weight(source.name)
     if found is None:
         raise UnsupportedGraph(graph.file, f"it has no weight {source.name}")

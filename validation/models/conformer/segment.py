@@ -17,17 +17,17 @@ from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTransc
 from validation.models.ctc import (
     Alignment,
     collapse,
-    describe_paths,
     find_paths,
-    is_feasible,
+    has_alignment,
+    make_alignments,
     one_thread,
     sum_paths,
 )
 from validation.models.upload import DeviceAudio
 
 MAX_PIECE_S: Seconds = 30.0
-"""A longer segment is cut into pieces. The model was trained on at most 30 s. The cost of attention grows with the
-square of the length, and the exported graph fails beyond about six minutes."""
+"""A longer segment is cut into audio pieces of equal length. The model was trained on at most 30 s. The cost of
+attention grows with the square of the length, and the exported graph fails beyond about six minutes."""
 FRAME_S: Seconds = 0.08
 """The duration of one frame of the network's output."""
 WINDOW_FRAMES = 12
@@ -132,9 +132,9 @@ class SegmentResult:
     symbols: NDArray[np.int64]
     """(T,) likeliest symbol of each frame."""
     best_sums: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
+    """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     best_counts: NDArray[np.float32]
-    """(L,) as in ``EngineOutput``, summed over all pieces of the segment."""
+    """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     transcript_score: TranscriptScore | None = None
 
     @property
@@ -158,12 +158,13 @@ class SegmentResult:
 
     @property
     def transcript_tokens(self) -> tuple[int, ...]:
+        """The tokens of the transcript; empty if the model does not know the declared language."""
         return self.transcript.tokens if self.transcript else ()
 
     @property
-    def is_feasible(self) -> bool:
-        """Whether the transcript has an alignment with the frames: see ``ctc.is_feasible``."""
-        return is_feasible(self.transcript_tokens, self.frames)
+    def has_alignment(self) -> bool:
+        """Whether the transcript has an alignment with the frames: see ``ctc.has_alignment``."""
+        return has_alignment(self.transcript_tokens, self.frames)
 
     @property
     def states(self) -> int:
@@ -174,7 +175,7 @@ class SegmentResult:
     def is_comparable(self) -> bool:
         """Whether the transcript has known tokens, and fits in the frames and in memory."""
         known = self.transcript.known_tokens if self.transcript else 0
-        return known > 0 and self.is_feasible and self.frames * self.states <= MAX_LATTICE_CELLS
+        return known > 0 and self.has_alignment and self.frames * self.states <= MAX_LATTICE_CELLS
 
     @property
     def language_scores(self) -> LanguageScores | None:
@@ -249,7 +250,7 @@ def score_transcripts(segments: Sequence[SegmentResult], device: Device, after: 
         device: the device of the log-probabilities.
         after: a mark behind the log-probabilities.
     """
-    groups = list(_limit_lattices([segment for segment in segments if segment.is_comparable]))
+    groups = list(_group_by_lattice_size([segment for segment in segments if segment.is_comparable]))
     with (
         one_thread(),
         side_queue(device, after, [piece for group in groups for item in group for piece in item.log_probs]),
@@ -258,7 +259,7 @@ def score_transcripts(segments: Sequence[SegmentResult], device: Device, after: 
             _score_group(group, device)
 
 
-def _limit_lattices(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
+def _group_by_lattice_size(segments: Sequence[SegmentResult]) -> Iterator[list[SegmentResult]]:
     """Split segments into groups. The lattices of a group, padded to the largest one, fit in memory together."""
     group: list[SegmentResult] = []
     for segment in segments:
@@ -282,7 +283,7 @@ def _score_group(group: Sequence[SegmentResult], device: Device) -> None:
     totals = [sum_paths(padded, frames, texts, blank=BLANK) for texts in (transcripts, greedy)]
     path_lp, states, emitted = find_paths(padded, frames, transcripts, blank=BLANK)
     transcript_lp, greedy_lp, *paths = read_later(*totals, path_lp, states, emitted)()
-    alignments = describe_paths(paths[0], paths[1], paths[2], frames.tolist(), transcripts)
+    alignments = make_alignments(paths[0], paths[1], paths[2], frames.tolist(), transcripts)
     rows = zip(group, transcript_lp.tolist(), greedy_lp.tolist(), alignments, strict=True)
     for item, own_lp, heard_lp, alignment in rows:
         item.transcript_score = TranscriptScore(own_lp, heard_lp, alignment)

@@ -48,6 +48,7 @@ class Vocabulary:
 
     @cached_property
     def index_of(self) -> Mapping[str, int]:
+        """The index of each language in ``languages``."""
         return {language: index for index, language in enumerate(self.languages)}
 
     def decode(self, language: str, tokens: Sequence[int]) -> str:
@@ -72,7 +73,7 @@ def read_vocabulary(assets: Path, width: int) -> Vocabulary:
         raise VocabularyRefused(assets, f"vocab.json and language_masks.json differ in the languages {', '.join(odd)}")
     columns = {label: _read_columns(assets, label, mask, width) for label, mask in masks.items()}
     labels = sorted(columns, key=lambda label: int(columns[label][0]))
-    languages = tuple(_name(assets, label) for label in labels)
+    languages = tuple(_normalise_label(assets, label) for label in labels)
     pieces = {
         language: _read_pieces(assets, label, piece_lists[label])
         for language, label in zip(languages, labels, strict=True)
@@ -83,6 +84,7 @@ def read_vocabulary(assets: Path, width: int) -> Vocabulary:
 
 
 def _read_columns(assets: Path, label: str, mask: Sequence[bool], width: int) -> NDArray[np.int64]:
+    """Return the (257,) columns of the head that the mask of a language selects; the blank comes last."""
     columns = np.flatnonzero(np.asarray(mask, dtype=bool))
     if len(mask) != width or len(columns) != PIECES + 1:
         fault = (
@@ -105,6 +107,7 @@ def _read_pieces(assets: Path, label: str, listed: Sequence[str]) -> tuple[str, 
 
 
 def _refuse_overlap(assets: Path, labels: Sequence[str], columns: NDArray[np.int64]) -> None:
+    """Raise ``VocabularyRefused`` if two languages share a column other than the blank."""
     owned, owners = np.unique(columns[:, :BLANK], return_counts=True)
     if len(owned) < columns[:, :BLANK].size:
         shared = int(owned[owners > 1][0])
@@ -112,7 +115,8 @@ def _refuse_overlap(assets: Path, labels: Sequence[str], columns: NDArray[np.int
         raise VocabularyRefused(assets, f"the masks of {' and '.join(both)} both take column {shared}")
 
 
-def _name(assets: Path, label: str) -> str:
+def _normalise_label(assets: Path, label: str) -> str:
+    """Return the normalised code of a language label; raise ``VocabularyRefused`` for an unknown label."""
     code = normalize_language_code(label)
     if code is None:
         raise VocabularyRefused(assets, f"{label} is not a language code of ISO 639")
@@ -120,6 +124,7 @@ def _name(assets: Path, label: str) -> str:
 
 
 def _read_object(assets: Path, name: str) -> dict[str, Any]:
+    """Read a file that must hold a JSON object."""
     content = json.loads((assets / name).read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise VocabularyRefused(assets, f"{name} does not hold a JSON object")
@@ -183,7 +188,7 @@ class SubwordTokenizer:
         return TokenizedTranscript(tuple(tokens), tuple(words), covered / spoken if spoken else None)
 
     def _stretches(self, word: str) -> Iterator[tuple[bool, str]]:
-        """Split a word into stretches; yield for each whether pieces can form it. U+2581 precedes the first stretch."""
+        """Yield the stretches of a word, each after whether pieces can form it. U+2581 precedes the first stretch."""
         lead = _WORD_START
         for known, letters in groupby(word, key=self._alphabet.__contains__):
             stretch = lead + "".join(letters)
@@ -235,6 +240,7 @@ def split_into_words(text: str, alphabet: frozenset[str]) -> list[str]:
 
 
 def _is_spoken(character: str, alphabet: frozenset[str]) -> bool:
+    """Return whether words keep a character: a letter, mark, number, or a format character of the alphabet."""
     category = unicodedata.category(character)
     return category[0] in "LMN" or (category == "Cf" and character in alphabet)
 

@@ -31,7 +31,9 @@ class NetworkShape:
     width: int
     heads: int
     feed_forward: int
+    """The width between the two linear layers of a feed-forward module."""
     kernel: int
+    """The number of frames that the depthwise convolution of a layer covers."""
     channels: int
     """The channels of the convolutions of the subsampling."""
     strided_convs: int
@@ -88,6 +90,7 @@ class Subsampling(nn.Module):
         self.out = nn.Linear(shape.channels * mels, shape.width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduce (B, mels, F) features to (B, T, width); return them and the (B,) numbers of frames of the items."""
         hidden = features.transpose(1, 2)[:, None]
         for module in self.conv:
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
@@ -114,6 +117,7 @@ class ConformerLayer(nn.Module):
         self.norm_out = nn.LayerNorm(shape.width)
 
     def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width), with ``encode_positions`` and the ``length_mask`` of the items."""
         hidden = hidden + _FEED_FORWARD_WEIGHT * self.feed_forward1(self.norm_feed_forward1(hidden))
         hidden = hidden + self.self_attn(self.norm_self_att(hidden), positions, mask)
         hidden = hidden + self.conv(self.norm_conv(hidden), mask)
@@ -131,6 +135,7 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(shape.feed_forward, shape.width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width)."""
         projected: Tensor = self.linear2(functional.silu(self.linear1(hidden)))
         return projected
 
@@ -150,6 +155,7 @@ class RelativeAttention(nn.Module):
         )
 
     def forward(self, hidden: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width); each frame attends to the frames for which ``mask`` is True."""
         query, key, value, distance = map(
             self._split_heads,
             (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden), self.linear_pos(positions)),
@@ -179,6 +185,7 @@ class ConvolutionModule(nn.Module):
         self.pointwise_conv2 = nn.Conv1d(shape.width, shape.width, 1)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Compute (B, T, width) from (B, T, width); frames for which ``mask`` is False count as zero."""
         gated = functional.glu(self.pointwise_conv1(hidden.transpose(1, 2)), dim=1) * mask[:, None]
         mixed: Tensor = self.pointwise_conv2(functional.silu(self.depthwise_conv(gated)))
         return mixed.transpose(1, 2)
@@ -190,7 +197,11 @@ def length_mask(lengths: Tensor, frames: int) -> Tensor:
 
 
 def encode_positions(frames: int, width: int, like: Tensor) -> Tensor:
-    """Encode the distances from ``frames - 1`` down to its negative as sines and cosines: (1, 2 frames - 1, width)."""
+    """Encode the distances from ``frames - 1`` down to its negative as sines and cosines.
+
+    Returns:
+        (1, 2 * frames - 1, width) with the device and the data type of ``like``.
+    """
     distance = torch.arange(frames - 1, -frames, -1, device=like.device, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=torch.float32) * (-math.log(10_000.0) / width))
     return torch.stack([(distance * rate).sin(), (distance * rate).cos()], dim=2).flatten(1)[None].to(like.dtype)
@@ -259,7 +270,15 @@ class TorchEngine:
 
 
 def sum_greedy_tokens(log_probs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum the log-probabilities of the greedy text's tokens, (B,), and count the tokens, (B,)."""
+    """Sum the log-probabilities of the greedy text's tokens, and count the tokens.
+
+    Args:
+        log_probs: (B, T, 257) log-probabilities of the symbols of one language, the blank last.
+        mask: (B, T) bool, True for an item's own frames.
+
+    Returns:
+        (B,) sums and (B,) float32 counts.
+    """
     best_lp, best = log_probs.max(dim=2)
     repeated = torch.zeros_like(mask)
     repeated[:, 1:] = best[:, 1:] == best[:, :-1]

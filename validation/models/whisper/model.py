@@ -32,11 +32,12 @@ class Likelihood:
     """The mean over the tokens of the recognised text."""
     worst_word_lp: float
     """The lowest mean over the tokens of one word of the transcript."""
-    worst_stretch_lp: float | None
-    """The result of ``worst_stretch_lp``; None if the tokens of the recognised text cannot be assigned to words."""
+    worst_stretch: float | None
+    """The result of ``find_worst_stretch``, in nats; None if the tokens of the recognised text cannot be assigned to
+    words."""
 
 
-def best_spelling_score(
+def compare_likeliest_spelling(
     recognised: TokenizedText | None, spellings: Sequence[TokenizedText], log_ps: Sequence[NDArray[np.float64]]
 ) -> Likelihood:
     """Compare a transcript, in its likeliest spelling, with the recognised text.
@@ -54,11 +55,11 @@ def best_spelling_score(
         transcript_lp=float(log_p.mean()),
         greedy_lp=float(greedy.mean()),
         worst_word_lp=min(float(word.mean()) for word in words),
-        worst_stretch_lp=None if recognised is None else worst_stretch_lp(spelling, log_p, recognised, greedy),
+        worst_stretch=None if recognised is None else find_worst_stretch(spelling, log_p, recognised, greedy),
     )
 
 
-def worst_stretch_lp(
+def find_worst_stretch(
     stored: TokenizedText, stored_lp: NDArray[np.float64], heard: TokenizedText, heard_lp: NDArray[np.float64]
 ) -> float:
     """Compare two texts per stretch of differing words; return the lowest difference of log-probabilities, in nats.
@@ -68,8 +69,8 @@ def worst_stretch_lp(
     the heard words are about as likely as a rare word that was said, and far likelier than a wrong word. A stretch
     includes the word after it, because an added or missing word makes the next word unlikely. Equal texts give 0.
     """
-    one, other = _normalised(stored), _normalised(heard)
-    one_lp, other_lp = _word_sums(stored, stored_lp), _word_sums(heard, heard_lp)
+    one, other = _normalise_words(stored), _normalise_words(heard)
+    one_lp, other_lp = _sum_per_word(stored, stored_lp), _sum_per_word(heard, heard_lp)
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     differing = (
         float(one_lp[start : stop + 1].sum() - other_lp[heard_start : heard_stop + 1].sum())
@@ -79,7 +80,7 @@ def worst_stretch_lp(
     return min(differing, default=0.0)
 
 
-def describe_likelihood(likelihood: Likelihood | None) -> Mapping[str, Scalar]:
+def make_likelihood_values(likelihood: Likelihood | None) -> Mapping[str, Scalar]:
     """Return the values of the columns that depend on the transcript; all are None if ``likelihood`` is None."""
     if likelihood is None:
         return dict.fromkeys(("tokens", "transcript_lp", "greedy_lp", "align_tok", "align_min", "align_stretch"))
@@ -89,15 +90,16 @@ def describe_likelihood(likelihood: Likelihood | None) -> Mapping[str, Scalar]:
         "greedy_lp": likelihood.greedy_lp,
         "align_tok": likelihood.transcript_lp - likelihood.greedy_lp,
         "align_min": likelihood.worst_word_lp,
-        "align_stretch": likelihood.worst_stretch_lp,
+        "align_stretch": likelihood.worst_stretch,
     }
 
 
-def _normalised(text: TokenizedText) -> list[str]:
+def _normalise_words(text: TokenizedText) -> list[str]:
     return [normalise_text(word) for word in text.words]
 
 
-def _word_sums(text: TokenizedText, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sum_per_word(text: TokenizedText, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum the log-probabilities of the tokens of each word."""
     return np.add.reduceat(log_p, [0, *text.word_ends[:-1]])
 
 
@@ -119,9 +121,13 @@ class SegmentState:
 
     transcript: str
     declared: str | None
+    """The declared language."""
     pieces: tuple[Waveform, ...]
+    """The audio, cut by ``split_evenly`` into pieces of at most 30 s."""
     encoded: list[NDArray[np.float32]] = field(default_factory=list)
+    """The output of the encoder for each piece."""
     languages_of_pieces: list[Mapping[str, float]] = field(default_factory=list)
+    """The probability of each language, by code, for each piece."""
     tokens: list[tuple[int, ...]] = field(default_factory=list)
     """The recognised tokens of each piece."""
     spellings: tuple[TokenizedText, ...] = ()
@@ -229,7 +235,7 @@ class WhisperBase:
         for segment in transcribed:
             segment.spellings = self._spell(segment)
         self._compare([segment for segment in transcribed if segment.spellings])
-        return [Scored(self._describe(segment)) for segment in segments]
+        return [Scored(self._make_values(segment)) for segment in segments]
 
     def _encode(self, segments: Sequence[SegmentState]) -> None:
         """Encode every piece and identify its language."""
@@ -260,7 +266,9 @@ class WhisperBase:
             log_ps = iter(self._network.log_probabilities(encoded, language, texts))
             for segment, count in zip(group, copies, strict=True):
                 recognised = self._tokenizer.split_tokens(segment.tokens[0], language)
-                segment.likelihood = best_spelling_score(recognised, segment.spellings, list(islice(log_ps, count)))
+                segment.likelihood = compare_likeliest_spelling(
+                    recognised, segment.spellings, list(islice(log_ps, count))
+                )
 
     def _spell(self, segment: SegmentState) -> tuple[TokenizedText, ...]:
         """Tokenize a transcript as stored and as Whisper would write it; drop spellings too long for the decoder."""
@@ -272,7 +280,8 @@ class WhisperBase:
         both = dict.fromkeys(self._tokenizer.tokenize(text, language) for text in (segment.transcript, recased))
         return tuple(spelling for spelling in both if len(spelling.tokens) <= MAX_TRANSCRIPT_TOKENS)
 
-    def _describe(self, segment: SegmentState) -> Mapping[str, Scalar]:
+    def _make_values(self, segment: SegmentState) -> Mapping[str, Scalar]:
+        """Return the value of each column, by column name, for one segment."""
         language, language_p = max(segment.languages.items(), key=lambda item: item[1])
         text = "".join(map(self._tokenizer.decode, segment.tokens)).strip() if segment.language else None
         return {
@@ -281,11 +290,12 @@ class WhisperBase:
             "declared_p": segment.declared_p,
             "text_language": segment.language,
             "text": text,
-            **describe_likelihood(segment.likelihood),
+            **make_likelihood_values(segment.likelihood),
         }
 
 
 def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:
+    """Group items by ``key``. Items keep their order within a group."""
     groups: defaultdict[_Key, list[_Item]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)

@@ -47,21 +47,23 @@ class WhisperNetwork:
         """Encode waveforms of at most ``window_s`` seconds, each padded with silence to that length.
 
         Returns:
-            (B, 50 * window_s, 512) float32.
+            (B, 50 * window_s, 512) float32, the output of the encoder.
         """
         # The audio is padded, as in Whisper's training. The published extractor would pad the features, with a value
         # that silence never has. Unless `padding` is 0, it also appends one hop of samples.
         padded, _ = pad_stack(audios, min_samples=window_s * SAMPLE_RATE)
         features = np.stack([self._features(audio, padding=0) for audio in padded]).astype(np.float32)
-        return np.concatenate([np.array(self._model.encode(_view(part))) for part in _split(features, window_s)])
+        return np.concatenate(
+            [np.array(self._model.encode(_to_storage_view(part))) for part in _split_calls(features, window_s)]
+        )
 
     def detect_languages(self, encoded: NDArray[np.float32]) -> list[Mapping[str, float]]:
         """Compute, for each item, the probability of every language of Whisper, by language code."""
         names = self._tokenizer.language_of_label
         found = [
             item
-            for part in _split(encoded, encoded.shape[1] // _ENCODED_PER_S)
-            for item in self._model.detect_language(_view(part))
+            for part in _split_calls(encoded, encoded.shape[1] // _ENCODED_PER_S)
+            for item in self._model.detect_language(_to_storage_view(part))
         ]
         return [{names[label]: p for label, p in item if label in names} for item in found]
 
@@ -80,9 +82,9 @@ class WhisperNetwork:
         suppressed = [_DEFAULT_SUPPRESSED, *(() if numerals else self._tokenizer.numerals)]
         prompts = [self._tokenizer.prompt_for(language) for language in languages]
         texts: list[tuple[int, ...]] = []
-        for part in _split(encoded, encoded.shape[1] // _ENCODED_PER_S):
+        for part in _split_calls(encoded, encoded.shape[1] // _ENCODED_PER_S):
             own = prompts[len(texts) : len(texts) + len(part)]
-            found = self._model.generate(_view(part), own, beam_size=1, suppress_tokens=suppressed)
+            found = self._model.generate(_to_storage_view(part), own, beam_size=1, suppress_tokens=suppressed)
             texts += [tuple(item.sequences_ids[0]) for item in found]
         return texts
 
@@ -104,20 +106,20 @@ class WhisperNetwork:
         """
         start = self._tokenizer.start_of(language)
         scored: list[NDArray[np.float64]] = []
-        for part in _split(encoded, encoded.shape[1] // _ENCODED_PER_S):
+        for part in _split_calls(encoded, encoded.shape[1] // _ENCODED_PER_S):
             own = [list(text) for text in texts[len(scored) : len(scored) + len(part)]]
             # The alignment in time that this call also computes is not used, so it may span the whole window.
-            found = self._model.align(_view(part), start, own, [part.shape[1] * 2] * len(part))
+            found = self._model.align(_to_storage_view(part), start, own, [part.shape[1] * 2] * len(part))
             scored += [np.log(np.maximum(item.text_token_probs, _MIN_PROBABILITY)) for item in found]
         return scored
 
 
-def _split(items: NDArray[np.float32], window_s: int) -> Iterator[NDArray[np.float32]]:
+def _split_calls(items: NDArray[np.float32], window_s: int) -> Iterator[NDArray[np.float32]]:
     """Split a batch of windows into batches of at most ``MAX_CALL_S`` seconds."""
     items_per_call = MAX_CALL_S // window_s
     for start in range(0, len(items), items_per_call):
         yield items[start : start + items_per_call]
 
 
-def _view(array: NDArray[np.float32]) -> Any:
+def _to_storage_view(array: NDArray[np.float32]) -> Any:
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))

@@ -35,7 +35,7 @@ class WhisperTokenizer:
     def __init__(self, folder: Path) -> None:
         self._tokenizer = Tokenizer.from_str(json.dumps(repair_merges(_read_json(folder / "tokenizer.json"))))
         self._tokenizer.encode_special_tokens = True  # <|endoftext|> in a transcript is text, not a special token
-        self._end_of_text = self._special("endoftext")
+        self._end_of_text = self._special_token_id("endoftext")
         language_tokens = _read_json(folder / "config.json")["lang_ids"]
         labels = [str(self._tokenizer.id_to_token(token)) for token in language_tokens]
         self.language_of_label: Mapping[str, str] = {
@@ -51,11 +51,15 @@ class WhisperTokenizer:
     def start_of(self, language: str) -> list[int]:
         """Return the special tokens before a transcript in a language of Whisper, except the one for timestamps."""
         label = self._label_of_language[language]
-        return [self._special("startoftranscript"), self._id_of(label), self._special("transcribe")]
+        return [
+            self._special_token_id("startoftranscript"),
+            self._token_id(label),
+            self._special_token_id("transcribe"),
+        ]
 
     def prompt_for(self, language: str) -> list[int]:
         """Return all special tokens before a transcript without timestamps."""
-        return [*self.start_of(language), self._special("notimestamps")]
+        return [*self.start_of(language), self._special_token_id("notimestamps")]
 
     def tokenize(self, text: str, language: str) -> TokenizedText:
         """Tokenize a transcript that is not empty. A space precedes it if the language has spaces, as in Whisper."""
@@ -96,12 +100,14 @@ class WhisperTokenizer:
         return TokenizedText(tuple(tokens), tuple(ends), tuple(words)) if normalise_text("".join(words)) else None
 
     def _starts_word(self, token: int) -> bool:
+        """Return whether a token begins with a space."""
         return str(self._tokenizer.id_to_token(token)).startswith(_SPACE)
 
-    def _special(self, name: str) -> int:
-        return self._id_of(f"<|{name}|>")
+    def _special_token_id(self, name: str) -> int:
+        """Return the id of a special token: ``endoftext`` is the name of ``<|endoftext|>``."""
+        return self._token_id(f"<|{name}|>")
 
-    def _id_of(self, token: str) -> int:
+    def _token_id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
         if found is None:
             raise ValueError(f"the tokenizer has no token {token}")
@@ -124,19 +130,19 @@ def repair_merges(tokenizer: dict[str, Any]) -> dict[str, Any]:
 def split_words(text: str, *, spaced: bool) -> list[str]:
     """Split a text into words, or into characters in a script without spaces.
 
-    A piece without a letter or number, such as a single dash or danda, is joined to the word before it. At the
-    beginning of the text it is joined to the word after it.
+    A dash, a danda or another part without a letter or number is joined to the word before it. At the beginning of the
+    text it is joined to the word after it.
 
     Returns:
         Words without surrounding spaces. ``join_words`` restores the text. Every word has a letter or number, unless
         the whole text has none.
     """
     words: list[str] = []
-    for piece in text.split() if spaced else "".join(text.split()):
-        if words and not (normalise_text(piece) and normalise_text(words[-1])):
-            words[-1] = join_words([words[-1], piece], spaced=spaced)
+    for part in text.split() if spaced else "".join(text.split()):
+        if words and not (normalise_text(part) and normalise_text(words[-1])):
+            words[-1] = join_words([words[-1], part], spaced=spaced)
         else:
-            words.append(piece)
+            words.append(part)
     return words
 
 
@@ -152,14 +158,14 @@ def transfer_casing(transcript: str, recognised: str, *, spaced: bool) -> str:
     was said. Words that only the transcript has stay unchanged, so a transcript of other speech hardly changes.
     """
     stored, heard = split_words(transcript, spaced=spaced), split_words(recognised, spaced=spaced)
-    matcher = SequenceMatcher(None, _normalised(stored), _normalised(heard), autojunk=False)
+    matcher = SequenceMatcher(None, _normalise_words(stored), _normalise_words(heard), autojunk=False)
     words: list[str] = []
     for kind, start, stop, heard_start, heard_stop in matcher.get_opcodes():
         words += heard[heard_start:heard_stop] if kind == "equal" else stored[start:stop]
     return join_words(words, spaced=spaced)
 
 
-def _normalised(words: list[str]) -> list[str]:
+def _normalise_words(words: list[str]) -> list[str]:
     return [normalise_text(word) for word in words]
 
 

@@ -48,6 +48,7 @@ class ChunkContext:
     results: ObjectStore
     scorer: Scorer
     draining: Callable[[], bool]
+    """A function that returns whether this process must drain."""
     _requested_at: dict[UUID, Seconds] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Time of the first request of each claim that is not open yet (monotonic clock)."""
 
@@ -129,6 +130,7 @@ class ChunkContext:
         return fetch_video(self.source, self._key_of(video), video)
 
     def _key_of(self, video: Video) -> str:
+        """Return the object key of a video's tar."""
         return self.settings.source_key.format(video_id=video.video_id)
 
 
@@ -258,6 +260,7 @@ class LeasedChunk:
         )  # fmt: skip
 
     def _log_release(self, reason: str) -> None:
+        """Log that the chunk was not committed."""
         self.runner.log.warning(
             "chunk %s was not committed: %s",
             *(self.runner.claim.chunk_id, reason),

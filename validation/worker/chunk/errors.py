@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from validation.corpus.audio import Undecodable
+from validation.corpus.audio import AudioDecodeError
 from validation.corpus.fetch import VideoTooLong
 from validation.corpus.layouts import NoSegments
 from validation.corpus.segment_refs import BadLayout
@@ -26,7 +26,7 @@ from validation.storage.errors import InvalidObjectKey, ObjectMissing, StoreRefu
 NO_OBJECT_ERRORS = (ObjectMissing, InvalidObjectKey)
 """The store answers, but has no object under the key: the video's object is missing, or the address is wrong."""
 
-VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, Undecodable)
+VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments, VideoTooLong, AudioDecodeError)
 """Errors of a video itself: no object, a bad tar, a bad layout, no segments, too much or undecodable audio."""
 
 
@@ -46,11 +46,12 @@ def find_common_failure(errors: Collection[Exception]) -> str | None:
 
     A missing object and an object that is no tar are of one kind, because a wrong address can cause either.
     """
-    kinds = {_kind_of(error) for error in errors}
+    kinds = {_failure_kind(error) for error in errors}
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _kind_of(error: Exception) -> str | None:
+def _failure_kind(error: Exception) -> str | None:
+    """Return the kind of an error of a video; None for any other error."""
     if isinstance(error, (*NO_OBJECT_ERRORS, NotTar)):
         return "no tar"
     return type(error).__name__ if isinstance(error, VIDEO_ERRORS) else None
@@ -65,21 +66,21 @@ def make_video_failure(video_id: str, error: Exception) -> VideoFailure:
 OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
 """Environment variable of a flow run with the path of the file to which the run writes its outcome for its worker."""
 STOP_ERRORS = (BoxKeyRejected, StoreRefused, SourceMismatch)
-"""Errors after which the worker stops at once: every further chunk would fail with the same error."""
+"""Errors after which the worker stops at once, because the next chunk would probably fail with the same error."""
 MAX_EQUAL_REFUSALS = 3
 """The worker stops after this many flow runs in a row that ended with the same error."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """The outcome of a flow run. ``kind`` is the class name of its error, empty after a success.
-
-    ``stop`` tells whether the worker must stop at once.
-    """
+    """The outcome of a flow run: its error, or a success."""
 
     kind: str = ""
+    """The class name of the error; empty after a success."""
     message: str = ""
+    """The message of the error; empty after a success."""
     stop: bool = False
+    """Whether the worker must stop at once."""
 
 
 class WorkerRefused(BadInput):
@@ -97,10 +98,10 @@ def report_outcome() -> Iterator[None]:
     except (Transient, ClaimLost):
         raise
     except Exception as error:
-        _write(RunOutcome(type(error).__name__, str(error) or repr(error), isinstance(error, STOP_ERRORS)))
+        _write_outcome(RunOutcome(type(error).__name__, str(error) or repr(error), isinstance(error, STOP_ERRORS)))
         raise
     else:
-        _write(RunOutcome())
+        _write_outcome(RunOutcome())
 
 
 def take_outcome(path: Path) -> RunOutcome | None:
@@ -115,7 +116,7 @@ def take_outcome(path: Path) -> RunOutcome | None:
 
 
 class RefusalStreak:
-    """Counts flow runs in a row that ended with the same error."""
+    """A count of the last flow runs in a row that ended with the same error."""
 
     def __init__(self) -> None:
         self._kind, self._count = "", 0
@@ -131,7 +132,8 @@ class RefusalStreak:
         return None
 
 
-def _write(outcome: RunOutcome) -> None:
+def _write_outcome(outcome: RunOutcome) -> None:
+    """Write an outcome to the file that the worker has named, if there is a worker."""
     if path := os.environ.get(OUTCOME_FILE_VARIABLE):
         with suppress(OSError):  # the worker has ended and deleted the folder
             write_atomically(Path(path), json.dumps(asdict(outcome)))

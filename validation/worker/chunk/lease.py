@@ -24,7 +24,7 @@ call and never answer it."""
 
 
 class LeaseRenewer:
-    """Renews the lease of a chunk and reports its progress, in a thread, until the chunk ends or is lost.
+    """A thread that renews the lease of a chunk and reports its progress, until the chunk ends or is lost.
 
     A ledger outage has no effect if the ledger is back before the lease ends. After that the lease counts as lost, even
     if no other worker has taken the videos, because only the ledger knows which worker holds them.
@@ -47,7 +47,7 @@ class LeaseRenewer:
             progress: returns the progress to report with each renewal.
             period_s: time between renewals.
             requested_at: time of the first request of the claim (monotonic clock); None means the current time. The
-                lease may have started then, because a repeated claim returns the lease of the first one.
+                lease may have started at this time, because a repeated claim returns the lease of the first one.
         """
         self._engine, self._claim, self._progress, self._period_s = engine, claim, progress, period_s
         self._lost: ClaimLost | None = None
@@ -95,5 +95,6 @@ class LeaseRenewer:
             self.renew()
 
     def _next_pause_s(self) -> float:
+        """Return the time until the next renewal, in seconds, with jitter."""
         period_s = min(RETRY_S, self._period_s) if self._last_renewal_failed else self._period_s
         return period_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret

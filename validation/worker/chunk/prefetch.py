@@ -8,7 +8,7 @@ class ChunkStopped(Exception):
 
 
 class PrefetchLimiter:
-    """Limits the decoded videos that wait to be scored, by a number of places and by bytes.
+    """A limit on the decoded videos that wait to be scored, by a number of places and by bytes.
 
     A fetcher acquires a place before it fetches a video, when the size of the audio is unknown. So each fetcher may
     exceed the byte limit by one video. The head group, which is scored next, always gets a place, even above both
@@ -28,7 +28,7 @@ class PrefetchLimiter:
             return self._bytes
 
     def acquire(self, group: int) -> None:
-        """Wait until a video of ``group`` may be fetched, and occupy one place for it.
+        """Wait until a video of the group with this number may be fetched, and occupy one place for it.
 
         Raises:
             ChunkStopped: the chunk has ended.
@@ -52,7 +52,7 @@ class PrefetchLimiter:
             self._changed.notify_all()
 
     def set_head(self, group: int) -> None:
-        """Set which group is scored next."""
+        """Set the number of the head group."""
         with self._changed:
             self._head = group
             self._changed.notify_all()
@@ -64,4 +64,5 @@ class PrefetchLimiter:
             self._changed.notify_all()
 
     def _has_room(self) -> bool:
+        """Return whether another video fits both limits; the caller holds the lock."""
         return self._videos < self.max_videos and self._bytes < self.max_bytes

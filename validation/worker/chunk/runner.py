@@ -31,6 +31,7 @@ class ChunkLog(logging.LoggerAdapter[logging.Logger]):
     """A logger whose records carry the ids of a chunk beside the fields of each call, for a log system to index."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the ids to the fields of a record."""
         return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
@@ -57,7 +58,9 @@ class GroupReport:
 
     videos: int
     failed: int
+    """The number of failed videos."""
     segments: int
+    """The number of segments whose rows are kept."""
 
 
 class ChunkRunner:
@@ -87,7 +90,9 @@ class ChunkRunner:
         self.claim = claim
         self.groups: tuple[tuple[Video, ...], ...] = tuple(_split(claim.videos, settings.group_videos))
         self.rows: dict[str, list[Row]] = {}
+        """The rows of each scored video, by video id."""
         self.failures: dict[str, VideoFailure] = {}
+        """The failure of each failed video, by video id."""
         self.draining = draining
         self.prefetch = PrefetchLimiter(max_videos=settings.look_ahead_videos, max_bytes=settings.look_ahead_bytes)
         self.scorer, self._fetch_video, self._fetchers = scorer, fetch, settings.fetchers
@@ -95,10 +100,12 @@ class ChunkRunner:
         self.log = ChunkLog(log, ids)
         self._errors: dict[str, Exception] = {}
         self._fetched: dict[str, DecodedVideo] = {}
+        """Decoded videos that are not scored yet, by video id."""
         self._jobs: dict[int, GroupScoringJob] = {}
         self._drain_timeout_s = settings.drain_grace_s * DRAIN_GRACE_SHARE
         self._drain_ends: Seconds | None = None
-        self._current: str | None = None
+        """End of the time for which a drain waits for the models (monotonic clock); None without a drain."""
+        self._current_video_id: str | None = None
         self._last_error: str | None = None
         self._finished: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=RATE_WINDOW + 1)
         self._lock = threading.Lock()
@@ -124,7 +131,7 @@ class ChunkRunner:
             self._raise_if_refused(errors)
             raise GroupIncomplete(number, errors)
         self._submit(number)
-        report = self._report(group)
+        report = self._make_report(group)
         self._log_group("group_fetched", "fetched", number, report, started_at)
         return report
 
@@ -141,6 +148,7 @@ class ChunkRunner:
                 self._fail(video, error)
 
     def _raise_if_refused(self, errors: Mapping[str, FleetError]) -> None:
+        """Raise the first ``BadInput`` of the errors, unless a video of the chunk was fetched before."""
         with self._lock:
             has_fetched = bool(self._fetched or self.rows)
         refusal = next((error for error in errors.values() if isinstance(error, BadInput)), None)
@@ -148,6 +156,7 @@ class ChunkRunner:
             raise refusal
 
     def _fetch(self, number: int, video: Video) -> FleetError | None:
+        """Fetch a video of a group; return the error if another try may succeed, None if none is needed."""
         try:
             self.prefetch.acquire(number)
         except ChunkStopped:
@@ -195,7 +204,7 @@ class ChunkRunner:
                 ensure_held()
                 if self.draining():
                     self._drain(waited_for)
-                self._current, waited_for = job.current, job
+                self._current_video_id, waited_for = job.current_video_id, job
                 is_over = job.wait(POLL_INTERVAL_S)
                 self._collect_finished(job)
         finally:
@@ -203,7 +212,7 @@ class ChunkRunner:
                 self._jobs.pop(number, None)
             if job is not None:
                 job.cancel()
-        report = self._report(self.groups[number])
+        report = self._make_report(self.groups[number])
         self._log_group("group_scored", "scored", number, report, started_at)
         return report
 
@@ -229,6 +238,7 @@ class ChunkRunner:
                     job.cancel()
 
     def _collect_finished(self, job: "GroupScoringJob") -> None:
+        """Build and keep the rows of the videos that a job has completed, and free their places."""
         for decoded, answers in job.pop_finished():
             try:
                 rows = build_rows(decoded, iter(answers), self.scorer)
@@ -250,7 +260,7 @@ class ChunkRunner:
             took_s = self._finished[-1][0] - self._finished[0][0]
             segments = sum(count for _, count in list(self._finished)[1:])
             return Progress(
-                current_video_id=self._current,
+                current_video_id=self._current_video_id,
                 videos_validated=len(self.rows),
                 videos_failed=len(self.failures),
                 segments=sum(map(len, self.rows.values())),
@@ -261,12 +271,12 @@ class ChunkRunner:
     def failures_to_commit(self, *, source_is_sound: Callable[[], bool] = lambda: False) -> list[VideoFailure]:
         """Return the failures to record in the queue. Uncharged ones are recorded with a back-off, and cost no attempt.
 
-        Args:
-            source_is_sound: called if all videos fail alike; returns whether an earlier validated video can be read.
-                If so, the source is sound, and the failures are those of the videos.
-
         If no video of the chunk could be fetched, uncharged failures are left out: a service was down, and these videos
         return to the queue unchanged.
+
+        Args:
+            source_is_sound: a function that returns whether an earlier validated video can be read. It is called if all
+                videos fail alike. If it returns True, the failures are those of the videos.
 
         Raises:
             SourceMismatch: two or more videos, all of the chunk, fail for the same reason; no video is charged.
@@ -289,17 +299,20 @@ class ChunkRunner:
                 job.cancel()
 
     def _is_done(self, video: Video) -> bool:
+        """Return whether a video was fetched, scored or recorded as failed."""
         with self._lock:
             return any(video.video_id in done for done in (self._fetched, self.rows, self.failures))
 
     def _fail(self, video: Video, error: Exception) -> None:
+        """Record a video as failed."""
         failure = make_video_failure(video.video_id, error)
         with self._lock:
             self.failures[video.video_id] = failure
             self._last_error = f"{video.video_id}: {failure.error}"
             self._errors[video.video_id] = error
 
-    def _report(self, group: Sequence[Video]) -> GroupReport:
+    def _make_report(self, group: Sequence[Video]) -> GroupReport:
+        """Count the failed videos and the segments of a group."""
         with self._lock:
             return GroupReport(
                 videos=len(group),
@@ -321,7 +334,7 @@ class ChunkRunner:
 
 
 class GroupScoringJob:
-    """The scoring job of one group. ``pop_finished`` yields each video once, after its last segment is answered."""
+    """The scoring job of one group of videos."""
 
     def __init__(self, videos: Sequence[DecodedVideo], scorer: Scorer) -> None:
         self._open: list[tuple[DecodedVideo, slice]] = []
@@ -333,7 +346,7 @@ class GroupScoringJob:
         self._job = scorer.begin(utterances)
 
     @property
-    def current(self) -> str | None:
+    def current_video_id(self) -> str | None:
         """The id of the first video that lacks an answer; None if no video is left."""
         return self._open[0][0].video.video_id if self._open else None
 
@@ -341,12 +354,12 @@ class GroupScoringJob:
         """Wait at most ``timeout_s`` for the end of the job; return whether it has ended.
 
         Raises:
-            Transient: the models could not answer. The videos without rows may be submitted again.
+            Transient: the models could not answer. Videos that ``pop_finished`` has not yielded may be submitted again.
         """
         return self._job.wait(timeout_s)
 
     def pop_finished(self) -> Iterator[tuple[DecodedVideo, list[Mapping[str, Answer]]]]:
-        """Yield the videos that were completed since the previous call, each with its answers."""
+        """Yield each video whose segments are all answered, with the answers; yield no video in a later call again."""
         answers = self._job.answers()
         for video, own in list(self._open):
             known = [answer for answer in answers[own] if answer is not None]
@@ -360,5 +373,6 @@ class GroupScoringJob:
 
 
 def _split(videos: Sequence[Video], size: int) -> Iterator[tuple[Video, ...]]:
+    """Split videos into groups of ``size``; the last group may be smaller."""
     for start in range(0, len(videos), size):
         yield tuple(videos[start : start + size])

@@ -82,6 +82,7 @@ def upload_shard(store: ObjectStore, shard: EncodedShard) -> None:
 
 
 def _put_or_accept(store: ObjectStore, key: str, payload: bytes) -> None:
+    """Write an object; accept an existing object with the same bytes, else raise ``ObjectExists``."""
     try:
         put_if_absent(store, key, payload)
     except ObjectExists:

@@ -23,6 +23,7 @@ from validation.inference.protocol import socket_path
 FLOW_MODULE = "prefect.engine"
 """The Python module that a flow process runs. Prefect's own process worker runs the same module."""
 CHANGE_FOLDER = "prefect.deployments.steps.set_working_directory"
+"""The only pull step that a deployment may have."""
 
 ALLOWED_ENTRYPOINT = re.compile(r"flows/\w+\.py:\w+")
 """The entrypoints that a deployment may run. Prefect would run any function that an entrypoint names, such as
@@ -87,7 +88,7 @@ class VastGpuVariables(ProcessVariables):
 
 
 class VastGpuJobConfiguration(ProcessJobConfiguration):
-    """Starts a flow run with `validation.child_process`, from the code in the image.
+    """The configuration of a flow run: start it with `validation.child_process`, from the code in the image.
 
     The command is not a job variable. A deployment that could set the command could run any program on a rented box,
     and would replace the launcher that ends a flow run with its worker. ``env`` may set the variables of
@@ -98,6 +99,7 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
 
     @classmethod
     def json_template(cls) -> dict[str, Any]:
+        """Return the template of the job variables, without the command."""
         return {name: value for name, value in super().json_template().items() if name != "command"}
 
     def prepare_for_flow_run(  # noqa: PLR0917 - Prefect's signature
@@ -109,7 +111,10 @@ class VastGpuJobConfiguration(ProcessJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Set the command and validate the job. Runs in the worker's process."""
+        """Set the command, and record why the run is not allowed; ``validate_job`` raises it.
+
+        Runs in the worker's process.
+        """
         self.command = command_to_string(
             [get_sys_executable(), "-m", "validation.child_process", "--module", FLOW_MODULE, str(os.getpid())]
         )
@@ -150,7 +155,7 @@ def find_untrusted_code(deployment: DeploymentResponse) -> UntrustedCode | None:
 
 
 class FlowProcesses:
-    """Tracks and stops processes of `validation.child_process`, each of which leads its own process group.
+    """The flow processes of one worker session. Each process leads its own process group.
 
     The drain file asks the processes to drain. The file lies in the folder of this worker session. So a session that
     was replaced under the same worker id asks only its own flow runs.

@@ -26,6 +26,7 @@ STABLE_AFTER_S: Seconds = 60.0
 MAX_FAILED_STARTS = 5
 """The worker ends after this many failed starts in a row, because the machine is probably broken."""
 CHECK_PERIOD_S: Seconds = 15.0
+"""Period of the health check of a running server."""
 STATUS_TIMEOUT_S: Seconds = 60.0
 """A server that has not answered a status request for this time counts as hung."""
 BATCH_TIMEOUT_S: Seconds = 600.0
@@ -47,7 +48,9 @@ class ServerExited(Transient):
 
 
 class InferenceSupervisor:
-    """Keeps one inference server running. Clients wait for a restart, so a claim survives the death of the server.
+    """A supervisor that keeps one inference server running.
+
+    Clients wait for the next server, so the death of a server ends no chunk.
 
     Args:
         worker_id: the worker that the server belongs to.
@@ -76,10 +79,11 @@ class InferenceSupervisor:
             self._supervision.cancel()
             with suppress(asyncio.CancelledError):
                 await self._supervision
-        await self._end()
+        await self._end_server()
         shutil.rmtree(self.socket.parent, ignore_errors=True)
 
     async def _launch(self) -> SuiteInfo:
+        """Start a server process and wait until it is ready. ``start`` documents the result and the errors."""
         # The event loop starts the server, because the kernel ends the server when the thread that started it ends.
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "validation.child_process", "--module", "validation.inference", str(os.getpid())),
@@ -93,7 +97,7 @@ class InferenceSupervisor:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 message = json.loads(await self._process.stdout.readline() or "{}")
         except (TimeoutError, ValueError) as error:  # the server hangs, or its message is incomplete
-            await self._end()
+            await self._end_server()
             raise ServerExited(f"the inference server sent no message within {LOAD_TIMEOUT_S:.0f} s") from error
         if "ready" in message:
             return SuiteInfo.decode(message["ready"])
@@ -131,12 +135,13 @@ class InferenceSupervisor:
         while self._process.returncode is None:
             with suppress(TimeoutError):
                 return await asyncio.wait_for(self._process.wait(), CHECK_PERIOD_S)
-            if (problem := await self._health_problem()) is not None and self._process.returncode is None:
+            if (problem := await self._find_health_problem()) is not None and self._process.returncode is None:
                 log.warning("the inference server %s; it is killed", problem)
                 self._process.kill()
         return self._process.returncode
 
-    async def _health_problem(self) -> str | None:
+    async def _find_health_problem(self) -> str | None:
+        """Return the problem of a running server as the end of a sentence; None if it is healthy or has just ended."""
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
                 status = await asyncio.to_thread(read_status, self.socket)
@@ -147,7 +152,8 @@ class InferenceSupervisor:
         batch_s = status["current_batch_s"]
         return f"has worked on one batch for {batch_s:.0f} s" if batch_s > BATCH_TIMEOUT_S else None
 
-    async def _end(self) -> None:
+    async def _end_server(self) -> None:
+        """End the server, if it runs; kill it after ``STOP_TIMEOUT_S``."""
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):

@@ -31,7 +31,7 @@ log = get_logger("vast-gpu.ledger")
 
 
 class WorkerRegistration:
-    """Keeps the row of one worker current. After ``register``, ledger errors are logged, never raised."""
+    """The row of one worker in the ledger. After ``register``, ledger errors are logged and never raised."""
 
     def __init__(self, engine: Engine, profile: WorkerProfile) -> None:
         self._engine, self._profile = engine, profile
@@ -105,6 +105,7 @@ class WorkerRegistration:
         await self._call_logged(retire_worker)
 
     def _end_worker(self, reason: str) -> None:
+        """Log the reason and send SIGTERM to this process, which drains it."""
         log.error("%s; this worker ends", reason)
         self._retiring.set()
         signal.raise_signal(signal.SIGTERM)
@@ -118,12 +119,14 @@ class WorkerRegistration:
                 await self.heartbeat()
 
     async def _call_logged(self, call: Callable[..., object]) -> None:
+        """Call a ledger function as ``_call`` does, but log an error instead of raising it."""
         try:
             await self._call(call)
         except (FleetError, SQLAlchemyError, TimeoutError) as error:
             log.warning("%s did not reach the ledger: %s", call.__name__, _describe(error))
 
     async def _call(self, call: Callable[..., object]) -> None:
+        """Call a ledger function for this worker session in a thread, for at most ``LEDGER_CALL_TIMEOUT_S``."""
         bound = partial(call, self._engine, self._worker_id, instance=self._instance)
         await call_in_thread(bound, timeout_s=LEDGER_CALL_TIMEOUT_S)
 
@@ -151,4 +154,5 @@ async def call_in_thread(call: Callable[[], Result], *, timeout_s: Seconds | Non
 
 
 def _describe(error: Exception) -> str:
+    """Return the text of an error; a time-out has none, so it gets a text."""
     return str(error) or f"no answer within {LEDGER_CALL_TIMEOUT_S:.0f} s"

@@ -76,8 +76,8 @@ class VastGpuWorker(ProcessWorker):
     On SIGTERM or SIGINT the worker takes no new flow run, and asks the running ones to drain within `drain_grace_s`.
     Flow processes that run longer, or at a second signal, are terminated, and their runs are marked Crashed with the
     reason; the exit code is 0. If Prefect's loops fail, the worker drains likewise and ends with another exit code. In
-    every case the worker's chunks are released and its row shows `offline`, if the ledger answers. Otherwise the end is
-    delayed by seconds.
+    every case the worker's chunks are released and its row shows `offline`, if the ledger answers. If the ledger does
+    not answer, the end of the worker is delayed by a few seconds.
     """
 
     type = "vast-gpu"
@@ -124,7 +124,7 @@ class VastGpuWorker(ProcessWorker):
         settings = load_settings()
         validate_settings(settings)
         self._set_worker_name(settings.worker_id)
-        await require_work_pool(self._work_pool_name, self.type)
+        await check_work_pool(self._work_pool_name, self.type)
         engine = open_ledger(settings)
         warnings = await asyncio.to_thread(check_box, settings)
         self._grace_s = settings.drain_grace_s
@@ -232,6 +232,7 @@ class VastGpuWorker(ProcessWorker):
                 self._runs_task_group.start_soon(self._poll_now)
 
     async def _poll_now(self) -> None:
+        """Fetch and submit flow runs once. An unreachable Prefect server is ignored."""
         # The next regular poll reports the same error; this poll must not end the worker.
         with suppress(httpx.HTTPError):
             await self.get_and_submit_flow_runs()
@@ -257,11 +258,13 @@ class VastGpuWorker(ProcessWorker):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number, serving)
 
     def _on_signal(self, number: signal.Signals, serving: asyncio.Task[Any]) -> None:
+        """Drain at the first signal; end the flow runs at once at the second."""
         self._signals += 1
         self._logger.info("%s: %s", number.name, "draining" if self._signals == 1 else "ending at once")
         self._stop_serving(serving)
 
     def _stop_on_fatal(self, serving: asyncio.Task[Any], error: FleetError) -> None:
+        """Drain and end the worker because of an error, which also decides the exit code."""
         self._logger.error("%s: this worker drains and ends", error)
         self._fatal = error
         self._stop_serving(serving)
@@ -272,6 +275,7 @@ class VastGpuWorker(ProcessWorker):
             self._stop_on_fatal(self._serving, error)
 
     def _stop_serving(self, serving: asyncio.Task[Any]) -> None:
+        """Cancel the task that serves flow runs, unless the worker ends already."""
         if not self._ending:
             self._ending = True
             serving.cancel()  # ends Prefect's loops, and so the polling; `teardown` drains
@@ -281,18 +285,18 @@ class VastGpuWorker(ProcessWorker):
         grace_ends = time.monotonic() + self._grace_s
         self._processes.ask_to_drain()
         await self._registration.announce_drain()
-        if await self._is_idle(by=grace_ends, or_when=lambda: self._signals > 1):
+        if await self._wait_until_idle(by=grace_ends, or_when=lambda: self._signals > 1):
             return frozenset()
         overdue = self._processes.flow_run_ids | self._submitting_flow_run_ids
         self._logger.warning("ending %d flow runs that have not drained", len(overdue))
         self._processes.signal(signal.SIGTERM)
-        if not await self._is_idle(by=time.monotonic() + KILL_TIMEOUT_S):
+        if not await self._wait_until_idle(by=time.monotonic() + KILL_TIMEOUT_S):
             self._processes.signal(signal.SIGKILL)
         return overdue
 
-    async def _is_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the end of the last flow run, until the time ``by`` or ``or_when``; return whether it has ended."""
-        while self.limiter.borrowed_tokens:  # a run holds its token from its submission to its end
+    async def _wait_until_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until no flow run is left, or until the time ``by`` or ``or_when()``; return whether none is left."""
+        while self.limiter.borrowed_tokens:  # a run holds its place in the limiter from its submission to its end
             if time.monotonic() >= by or or_when():
                 return False
             await asyncio.sleep(POLL_S)
@@ -304,7 +308,7 @@ class VastGpuWorker(ProcessWorker):
         message = f"The worker {self.name} was stopped, and {why} before this run had ended."
         with suppress(TimeoutError):
             async with asyncio.timeout(REPORT_TIMEOUT_S):
-                await self._is_idle(by=time.monotonic() + SETTLE_TIMEOUT_S)
+                await self._wait_until_idle(by=time.monotonic() + SETTLE_TIMEOUT_S)
                 for flow_run_id in flow_run_ids:
                     await self._mark_crashed(flow_run_id, message)
 
@@ -328,11 +332,12 @@ def _current_task() -> asyncio.Task[Any]:
 
 
 def _exit_with(error: FleetError) -> NoReturn:
+    """Print an error and exit with the code of the error."""
     sys.stderr.write(f"{error}\n")
     raise SystemExit(int(exit_code_of(error))) from None
 
 
-async def require_work_pool(name: str, worker_type: str) -> None:
+async def check_work_pool(name: str, worker_type: str) -> None:
     """Check that the Prefect server accepts the login of this process and that a work pool has the right type.
 
     A pool that does not exist yet is accepted.
@@ -364,6 +369,7 @@ async def require_work_pool(name: str, worker_type: str) -> None:
 
 
 def _explain_status(address: str, status: int) -> BadInput | Unreachable:
+    """Return the error for a failed response of the Prefect server."""
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return Unreachable("the Prefect server", address, "look at its log", f"it answers with status {status}")
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:

@@ -12,3 +12,21 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
         },
     },
 });
+
+// A click on a word plays the audio from the beginning of the word.
+document.addEventListener("click", function (event) {
+    const word = event.target.closest && event.target.closest(".word");
+    const player = document.getElementById("player");
+    if (word && player) {
+        player.currentTime = Number(word.dataset.start);
+        player.play();
+    }
+});
+
+// The word that is being played is marked. Events of the player do not bubble, so they are captured.
+document.addEventListener("timeupdate", function (event) {
+    for (const word of document.querySelectorAll("#words .word")) {
+        const at = event.target.currentTime;
+        word.classList.toggle("played", at >= Number(word.dataset.start) && at < Number(word.dataset.end));
+    }
+}, true);

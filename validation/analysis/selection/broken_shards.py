@@ -8,21 +8,22 @@ from functools import partial
 from validation.analysis.selection.open import SCHEMA_READERS, read_schema, scan_errors
 from validation.analysis.selection.sources import ReadableShard, RevisionShards, ShardSource
 from validation.errors import BadInput
-from validation.shards.reader import find_broken_rules, group_shards
+from validation.shards.reader import find_broken_shards, group_shards
 
 PART_ROWS = 500_000
 """Approximate number of rows that are checked at a time. The check keeps these rows in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class WithheldShard:
+class BrokenShard:
     """A shard that is excluded because it breaks a rule of the format."""
 
     uri: str
     problem: str
+    """A sentence on the first broken rule."""
 
 
-def withhold_broken(source: ShardSource) -> tuple[ShardSource, tuple[WithheldShard, ...]]:
+def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard, ...]]:
     """Check every shard of a source against the rules of the format.
 
     Returns:
@@ -43,16 +44,17 @@ def withhold_broken(source: ShardSource) -> tuple[ShardSource, tuple[WithheldSha
         for revision in source.revisions
     ]
     kept = [revision for revision in kept if revision.shards]
-    withheld = tuple(WithheldShard(uri, problem) for uri, problem in sorted(broken.items()))
+    excluded = tuple(BrokenShard(uri, problem) for uri, problem in sorted(broken.items()))
     if not kept:
-        first = withheld[0]
+        first = excluded[0]
         raise BadInput(
             f"every shard of suite {source.suite} breaks the format; the first is {first.uri}: {first.problem}"
         )
-    return replace(source, revisions=tuple(kept)), withheld
+    return replace(source, revisions=tuple(kept)), excluded
 
 
 def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the first broken rule of each broken shard of a revision, by URI."""
     with ThreadPoolExecutor(SCHEMA_READERS) as pool:
         schemas = list(pool.map(partial(read_schema, options=options), revision.shards))
     alike: dict[Hashable, list[ReadableShard]] = {}
@@ -61,5 +63,5 @@ def _find_broken(revision: RevisionShards, options: Mapping[str, str] | None) ->
     broken: dict[str, str] = {}
     for shards in alike.values():
         for part in group_shards(shards, lambda shard: shard.segments, PART_ROWS):
-            broken |= find_broken_rules([shard.uri for shard in part], options)
+            broken |= find_broken_shards([shard.uri for shard in part], options)
     return broken
