@@ -29,8 +29,8 @@ from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
 from validation.models.base import Answering, Batch, LaunchableModel, SegmentModel
 from validation.models.batching import (
+    BatchBudget,
     Bisection,
-    Budget,
     PaddingStats,
     batch_cost_s,
     budget_path,
@@ -86,7 +86,7 @@ class Suite(SyncScorerMixin):
         self.name, self.roles, self.rules = name, roles, rules
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
-        self.budget, self.min_padded_s = Budget(budget_s, path=budget_path), min_padded_s
+        self.budget, self.min_padded_s = BatchBudget(budget_s, path=budget_path), min_padded_s
         self._models, self._cascade, self.device = tuple(models), cascade, device
         self._skippable = next((model for model in models if cascade and model.name == cascade.skipped_model), None)
         self._pool = ThreadPoolExecutor(len(models), "answer") if device == "cuda" else None
