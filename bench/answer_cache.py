@@ -49,6 +49,11 @@ class CachedSuite:
             known |= {keys[place]: answer for place, answer in zip(places, answers, strict=True)}
         return [known[key] for key in keys]
 
+    def are_scored(self, utterances: Sequence[Utterance]) -> list[bool]:
+        """Return for each utterance whether its answer is in the file."""
+        known = self._read()
+        return [key_of(utterance) in known for utterance in utterances]
+
     def write(self, answers: Sequence[tuple[str, dict[str, Answer]]]) -> None:
         """Append answers to the file. Each answer has the key of its utterance."""
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
     python bench/calibration.py [--trusted FOLDER] [--suite local] [--first N] [--clip NAME] [--transcripts-only]
         [--natural-only] [--all] [--by-language] [--threads N]
+        [--rejudge]
 
 Each clip of natural speech is scored unchanged, with harmless changes, and with each fault in turn
 (validation/calibration). espeak-ng makes synthetic speech from bench/sentences.toml. Of each language, the first
@@ -17,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
 from zlib import crc32
 
@@ -28,6 +29,7 @@ from truth_report import describe_group, format_languages, format_table, group_c
 from validation.calibration.fault_injection import FAULTS, ClipVariant, find_missing_faults, inject_faults
 from validation.calibration.metrics import IndicatorReport, evaluate_clips, measure_indicators
 from validation.calibration.trusted_clips import TrustedClip, load_trusted_clips
+from validation.domain import Utterance
 from validation.local.sample_corpus import CLIPS
 
 OUT = Path(__file__).parents[1] / ".local"
@@ -58,6 +60,7 @@ def main() -> None:
     )
     parser.add_argument("--natural-only", action="store_true", help="no synthetic speech")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of each model; default: all cores")
+    parser.add_argument("--rejudge", action="store_true", help="only what an earlier run scored; no model runs")
     parser.add_argument("--all", action="store_true", help="print every indicator of each fault, not the best three")
     parser.add_argument("--by-language", action="store_true", help="print a table of the languages as well")
     options = parser.parse_args()
@@ -70,6 +73,9 @@ def main() -> None:
     for fault in find_missing_faults(variants):
         print(f"not injected: {fault}; these clips do not allow it (see validation/calibration/fault_injection.py)")
     scorer, began_s = CachedSuite(options.suite, OUT / "truth", threads=options.threads), time.perf_counter()
+    if options.rejudge:
+        scored = scorer.are_scored([Utterance(each.audio, each.text, each.language) for each in variants])
+        variants = list(compress(variants, scored))
     evaluated = evaluate_clips(scorer, variants)
     rules = scorer.suite.rules
     print(

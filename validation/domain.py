@@ -275,4 +275,6 @@ class WorkerProfile:
     gpu_type: str | None = None
     gpu_vram_gb: float | None = None
     config: Mapping[str, object] = field(default_factory=dict)
+    """What else the worker reports, as JSON: its instance id, its budgets and its GPUs."""
     prefect_worker: str | None = None
+    """The name of the worker in Prefect; None outside of Prefect."""

@@ -90,6 +90,7 @@ def test_answers_are_kept_between_runs(tmp_path):
         cached = CachedSuite("any", tmp_path)
         cached.__dict__["suite"] = suite
         answers = cached.score(asked)
+        assert cached.are_scored([*asked, Utterance(audio, "c", "hi")]) == [True] * len(asked) + [False]
         assert suite.asked == total
         assert answers[0]["nose"].fault.kind == "too_short"
         assert answers[0]["ear"].values == {"p": 0.5}

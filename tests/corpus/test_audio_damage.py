@@ -77,6 +77,12 @@ def test_a_cut_wma_is_undecodable():
     assert "of 29" in fault_of(payload[: len(payload) // 4]).message
 
 
+def test_an_mp4_with_an_empty_movie_header_is_undecodable():
+    """Any other error would be an error of the program, and would return the video to the queue without an attempt."""
+    boxes = b"".join(struct.pack(">I4s", 8, name) for name in (b"trak", b"mvhd"))
+    assert fault_of(struct.pack(">I4s", 8 + len(boxes), b"moov") + boxes).kind == "undecodable"
+
+
 def test_an_mp4_whose_sample_table_ends_early_is_undecodable():
     """FFmpeg computes the length from the table; the movie header declares another one."""
     payload = bytearray(ENCODED["m4a"])

@@ -9,11 +9,12 @@ import pytest
 from tests.support.corpus_samples import encode, make_tar, read_speech
 from tests.support.layout_helpers import lay_out, lines, make_cut
 from validation.corpus.audio import AudioDecodeError
-from validation.corpus.budget import ReadBudget, TarLimits
+from validation.corpus.budget import ReadBudget, TarLimits, TimeLimit
 from validation.corpus.fetch import CorpusLimits, decode_layout
 from validation.corpus.inspect import inspect_tar
 from validation.corpus.layouts import read_layout
-from validation.corpus.segment_refs import read_listing, to_nfc
+from validation.corpus.paths import to_nfc
+from validation.corpus.segment_refs import read_listing
 from validation.corpus.tar import TarUnsafe, read_members
 from validation.domain import Video
 
@@ -103,11 +104,16 @@ def test_decoding_ends_with_the_time_of_the_tar():
         now_s += 700.0
         raise AudioDecodeError("too_long", "the file holds more than 3600 s")
 
+    def clock() -> float:
+        return now_s
+
     now_s = 0.0
     packed = make_tar({f"{place}.{kind}": b"x" for place in range(9) for kind in ("flac", "txt")})
     layout = read_layout(read_listing(io.BytesIO(packed), "v1.tar", TarLimits()))
     with pytest.raises(TarUnsafe, match=r"member '2' is refused: .* took more than 1800 s to decode"):
-        decode_layout("v1.tar", layout, Video("v1", None, None), CorpusLimits(), slow, clock=lambda: now_s)
+        decode_layout(
+            "v1.tar", layout, Video("v1", None, None), CorpusLimits(), slow, time_limit=TimeLimit(1800, clock, clock)
+        )
     assert now_s == 2100.0
 
 
@@ -118,3 +124,18 @@ def test_an_impossible_sample_rate_is_undecodable(rate):
     wav[24:28], wav[28:32] = rate.to_bytes(4, "little"), (2 * rate & 0xFFFFFFFF).to_bytes(4, "little")
     found = inspect_tar(io.BytesIO(make_tar({"a.wav": bytes(wav), "a.txt": b"x"})), "v1.tar")
     assert found.segments[0].fault.startswith("undecodable")
+
+
+def test_the_processor_time_is_read_only_when_it_can_exceed_the_limit():
+    """Reading it costs a system call per member, and a thread uses no more processor time than wall time."""
+    cpu_s, wall_s, reads = 0.0, 0.0, 0
+
+    def read_cpu() -> float:
+        nonlocal reads
+        reads += 1
+        return cpu_s
+
+    limit = TimeLimit(10, read_cpu, lambda: wall_s)
+    for wall_s, cpu_s, exceeded in [(9.9, 9.9, False), (10.1, 4.0, False), (16.0, 9.9, False), (16.2, 10.1, True)]:  # noqa: B007
+        assert limit.is_exceeded() is exceeded
+    assert reads == 3

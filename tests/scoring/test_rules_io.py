@@ -141,16 +141,20 @@ FAULTS = [
     ({"whisper_align_tok": -5.2, "cer": 0.9}, "reject", ("transcript_mismatch",)),
     ({"whisper_align_tok": -5.2, "cer": 0.3}, "review", ("transcript_mismatch",)),
     ({"whisper_align_stretch": -20.0}, "review", ("word_mismatch",)),
+    ({"whisper_align_stretch": -90.0, "cer": 0.98}, "accept", ()),
     ({"whisper_align_stretch": -9.0, "roman_word_cer": 1.0}, "review", ("word_mismatch",)),
     ({"whisper_align_stretch": -9.0}, "accept", ()),
     ({"heard_inserted_run": 6.0}, "review", ("word_mismatch",)),
+    ({"heard_inserted_run": 2.0, "whisper_align_stretch": -11.0}, "review", ("word_mismatch",)),
+    ({"heard_inserted_run": 2.0, "whisper_align_stretch": -9.0}, "accept", ()),
     ({"heard_ratio": 2.0}, "review", ("partial_transcript",)),
     ({"repeated_letters": 30, "repeated_fraction": 0.5}, "review", ("repeated_transcript",)),
     ({"repeated_letters": 6, "repeated_fraction": 0.5}, "accept", ()),
     ({"roman_cer": 0.9}, "review", ("not_understood",)),
     ({"roman_cer": 0.65}, "review", ("not_understood",)),
     ({"roman_cer": 0.65, "language": "ja", "language_code": "ja"}, "accept", ()),
-    ({"whisper_greedy_lp": -1.6}, "review", ("not_understood",)),
+    ({"whisper_greedy_lp": -1.6, "roman_cer": 0.55, "cer": 0.7}, "review", ("not_understood",)),
+    ({"whisper_greedy_lp": -1.6}, "accept", ()),
     ({"heard_compression": 3.0}, "review", ("not_understood",)),
     ({"edge_end_db": 1.0, "edge_cer_end": 0.5}, "review", ("cut_off",)),
     ({"edge_start_db": 1.0, "edge_cer_start": 0.5}, "review", ("cut_off",)),
@@ -292,7 +296,7 @@ EVIDENCE = {
     compression=st.none() | st.floats(0.5, 20),
 )
 def test_nothing_is_accepted_without_positive_evidence(version, roman_cer, confidence, align, compression):
-    """An accepted segment has a recognised text heard with confidence and without a loop, like the transcript."""
+    """An accepted segment has a recognised text without a loop, like the transcript, heard with confidence or alike."""
     _, align_column, confidence_column = EVIDENCE[version]
     good = GOOD_SEGMENT if version == "local-3" else INDIC_SEGMENT
     signals = good | {"roman_cer": roman_cer, "heard_compression": compression}
@@ -301,7 +305,7 @@ def test_nothing_is_accepted_without_positive_evidence(version, roman_cer, confi
         assert roman_cer is not None
         assert roman_cer < 0.6
         assert align is not None
-        assert confidence is None or confidence >= -1.2
+        assert confidence is None or confidence >= -1.2 or (version == "local-3" and roman_cer < 0.5)
         assert compression is None or compression <= 2.4
 
 

@@ -54,11 +54,12 @@ def test_get_returns_what_put_wrote(store):
         assert get_bytes(store, key) == payload
 
 
-def test_a_stream_reads_the_same_bytes_in_any_piece_size(store):
-    """Small and large reads return the object from front to back."""
+@pytest.mark.parametrize("max_whole_bytes", [0, 1 << 30])
+def test_a_stream_reads_the_same_bytes_in_any_piece_size(store, max_whole_bytes):
+    """Small and large reads return the object from front to back, downloaded as a stream or as one block."""
     payload = bytes(range(256)) * 9000
     put_if_absent(store, "key", payload)
-    with stream_object(store, "key") as stream:
+    with stream_object(store, "key", max_whole_bytes=max_whole_bytes) as stream:
         assert stream.size_bytes == len(payload)
         pieces = [stream.read(size) for size in (1, 511, 2 << 20)]
         assert b"".join(pieces) + stream.readall() == payload
@@ -205,7 +206,13 @@ def test_a_write_conflict_is_transient():
         put_if_absent(open_s3(script.url), "a", b"1")
 
 
-def test_a_broken_download_resumes_where_it_broke():
+def read_as_stream(store, key: str) -> bytes:
+    with stream_object(store, key) as stream:
+        return stream.readall()
+
+
+@pytest.mark.parametrize("read", [get_bytes, read_as_stream])
+def test_a_broken_download_resumes_where_it_broke(read):
     """The second request is for the rest only, and the reader sees one whole object."""
     payload = bytes(range(256)) * 1000
 
@@ -218,11 +225,12 @@ def test_a_broken_download_resumes_where_it_broke():
         send(request, 206, payload[first:], content_range=f"bytes {first}-{len(payload) - 1}/{len(payload)}")
 
     with serve(answer) as script:
-        assert get_bytes(open_s3(script.url), "a") == payload
+        assert read(open_s3(script.url), "a") == payload
     assert len(script.requests) == 2
 
 
-def test_an_object_that_changed_during_the_download_is_unreachable():
+@pytest.mark.parametrize("read", [get_bytes, read_as_stream])
+def test_an_object_that_changed_during_the_download_is_unreachable(read):
     """Half of the old object and half of the new one are not joined."""
 
     def answer(request) -> None:
@@ -232,13 +240,14 @@ def test_an_object_that_changed_during_the_download_is_unreachable():
             send(request, 206, b"y" * 500, content_range="bytes 1000-1499/1500")
 
     with serve(answer) as script, pytest.raises(Unreachable):
-        get_bytes(open_s3(script.url), "a")
+        read(open_s3(script.url), "a")
 
 
-def test_a_short_download_is_unreachable():
+@pytest.mark.parametrize("read", [get_bytes, read_as_stream])
+def test_a_short_download_is_unreachable(read):
     """The bytes that arrived before the connection broke are not taken for the object."""
     with serve(respond(200, b"x" * 1000, content_length=2000)) as script, pytest.raises(Unreachable):
-        get_bytes(open_s3(script.url), "a")
+        read(open_s3(script.url), "a")
 
 
 def test_a_store_that_sends_nothing_times_out(monkeypatch):

@@ -92,10 +92,10 @@ def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: 
         return False
     if row["verdict"] != perturbed["verdict"] or find_deviation(_known_answer(row, units), perturbed, units):
         return False
-    return not any(_near_threshold(condition, row, units) for condition in conditions)
+    return not any(_is_near_threshold(condition, row, units) for condition in conditions)
 
 
-def _near_threshold(condition: Condition, row: Row, units: Units) -> bool:
+def _is_near_threshold(condition: Condition, row: Row, units: Units) -> bool:
     """Check whether a deviation within the tolerance changes the result of the condition."""
     value = row.get(condition.column)
     if condition.value is None or condition.column not in units or not isinstance(value, int | float):

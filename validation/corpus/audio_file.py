@@ -1,9 +1,17 @@
-"""The type that the readers of audio containers return: the bytes to decode, the decoder, and the declared length."""
+"""The types that the readers of audio files share: a file with its decoder and declared length, and decoded blocks."""
 
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from validation.domain import Seconds
 
+BLOCK_SAMPLES = 1 << 20
+"""Samples per block over all channels: half a minute of mono audio at 32 kHz. Most segments fit into one block, and the
+memory for a block is bounded."""
+MAX_MISSING_S: Seconds = 0.25
+"""Maximum difference by which the decoded length of a complete file may be below its declared length. Encoders add up
+to 0.15 s of padding and priming samples, which the declared length may include."""
 PLACEHOLDER_BYTES = 0x7F000000
 """Minimum declared size that counts as a placeholder if the file is smaller. No member of a tar may be so large.
 Placeholders in use are 0x7FFFF000 (SoX), 0xFFFFFFFF (FFmpeg) and 0x80000000 (others)."""
@@ -30,3 +38,18 @@ class AudioFile(NamedTuple):
     declared_s: Seconds | None = None
     """The length that the reader found in the container or by counting frames, if FFmpeg would report another value;
     None if it is unknown or not needed."""
+
+
+class Block(NamedTuple):
+    """Consecutive decoded samples of a file."""
+
+    sample_rate: int
+    """Hz."""
+    channels: np.ndarray
+    """(channels, n) samples in [-1, 1]."""
+
+
+def check_complete(decoded_s: Seconds, declared_s: Seconds | None) -> None:
+    """Raise ValueError if more than ``MAX_MISSING_S`` of the declared length is missing. None declares no length."""
+    if declared_s is not None and decoded_s < declared_s - MAX_MISSING_S:
+        raise ValueError(f"it ends after {decoded_s:.2f} of {declared_s:.2f} s")

@@ -132,14 +132,14 @@ def _walk_mp4(payload: bytes, start: int, stop: int) -> Iterator[tuple[bytes, in
 def _find_movie_s(payload: bytes, start: int, stop: int) -> Seconds | None:
     """Return the duration in the movie header (ISO/IEC 14496-12, section 8.2.2).
 
-    The result is None if the movie has several tracks or fragments, or if the duration is unknown.
+    The result is None if the movie has fragments or not exactly one track, or if the duration is unknown.
     """
     boxes = list(_walk_mp4(payload, start, stop))
     names = [name for name, _, _ in boxes]
     header = next((content for name, content, _ in boxes if name == b"mvhd"), None)
     if header is None or names.count(b"trak") != 1 or b"mvex" in names:
         return None
-    if payload[header] == 1:
+    if payload[header : header + 1] == b"\x01":  # version 1 has 64-bit times
         scale, duration = struct.unpack_from(">IQ", payload.ljust(header + 32, b"\0"), header + 20)
     else:
         scale, duration = struct.unpack_from(">II", payload.ljust(header + 20, b"\0"), header + 12)

@@ -1,13 +1,14 @@
 """Read the layouts ``indexed`` and ``sliced``: one index file lists the audio file or the span of each segment."""
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from validation.corpus.paths import base_name, folder_of, normalise_path, stem_of, strip_suffix, to_nfc
 from validation.corpus.records import JsonObject, Record, find_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
@@ -16,15 +17,11 @@ from validation.corpus.segment_refs import (
     MemberNames,
     SegmentRef,
     TarListing,
-    folder_of,
     ref_audio,
     ref_file,
     ref_missing,
     ref_span,
     ref_untranscribed,
-    stem_of,
-    strip_suffix,
-    to_nfc,
 )
 from validation.domain import Seconds
 
@@ -142,14 +139,13 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
 
     The name in the record may be the path in the tar, the path relative to the index, or a unique name without folder.
     """
-    names = MemberNames(listing.key, {name: name for name in listing.audio})
+    names, folder = MemberNames(listing.key, {name: name for name in listing.audio}), folder_of(index)
     counts = Counter(_bare_name(audio) for audio in listing.audio)
     by_bare_name = {bare: audio for audio in listing.audio if counts[bare := _bare_name(audio)] == 1}
 
     def find(name: str) -> str | None:
-        paths = (name, str(folder_of(index) / name.replace("\\", "/")))
-        found = next((member for path in paths if (member := names.find(path))), None)
-        return found or by_bare_name.get(_bare_name(name))
+        beside = normalise_path(posixpath.join(folder, name.replace("\\", "/")))
+        return names.find(name) or names.find(beside) or by_bare_name.get(_bare_name(name))
 
     found: list[_AudioMatch | None] = []
     for record in records:
@@ -164,7 +160,7 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
 
 def _bare_name(name: str) -> str:
     """Return a path without its folders."""
-    return PurePosixPath(to_nfc(name)).name
+    return base_name(to_nfc(name))
 
 
 def _ref_spans(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 from validation.corpus.index import read_index
 from validation.corpus.pairs import read_pairs
+from validation.corpus.paths import base_name, strip_suffix, to_nfc
 from validation.corpus.records import JsonObject, Record, read_record
 from validation.corpus.segment_refs import (
     BadLayout,
@@ -17,8 +17,6 @@ from validation.corpus.segment_refs import (
     ref_audio,
     ref_missing,
     ref_span,
-    strip_suffix,
-    to_nfc,
 )
 from validation.domain import Fault, Seconds
 from validation.errors import Permanent
@@ -111,7 +109,7 @@ def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Re
 
 def _last_part(name: str) -> str:
     """Return a path without its folders."""
-    return PurePosixPath(to_nfc(name)).name
+    return base_name(to_nfc(name))
 
 
 _MAX_NAMES = 3

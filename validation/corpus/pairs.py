@@ -2,23 +2,19 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
+from validation.corpus.paths import folder_of, stem_of, strip_all_suffixes, strip_suffix, to_nfc
 from validation.corpus.records import JsonObject, Record, find_records, merge_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
     BadLayout,
     SegmentRef,
     TarListing,
-    folder_of,
     ref_file,
     ref_missing,
     ref_span,
     ref_untranscribed,
-    stem_of,
-    strip_suffix,
-    to_nfc,
 )
 from validation.domain import Fault, Seconds
 
@@ -170,8 +166,7 @@ def _stem_form(name: str) -> str:
 
 def _first_dot_form(name: str) -> str:
     """Return a path up to the first dot of its file name, in Unicode NFC."""
-    path = PurePosixPath(to_nfc(name))
-    return str(path.with_name(path.name.partition(".")[0]))
+    return strip_all_suffixes(to_nfc(name))
 
 
 def _group(names: Iterable[str], form: Callable[[str], str]) -> dict[str, list[str]]:

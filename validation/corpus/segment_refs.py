@@ -2,16 +2,22 @@
 
 import io
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
-import regex
-
 from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
+from validation.corpus.paths import (
+    MAX_MARKS,
+    base_name,
+    folder_of,
+    has_many_marks,
+    strip_suffix,
+    suffix_of,
+    to_nfc,
+    to_path,
+)
 from validation.corpus.records import Record, decode_text, parse_document
 from validation.corpus.tar import Member, TarUnsafe, read_members
 from validation.domain import Fault, Seconds
@@ -25,16 +31,13 @@ AUDIO_SUFFIXES = (
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".3gp")
 """Suffixes of video files. Their audio track is decoded, unless the tar holds an audio file of the same name."""
 TEXT_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".txt")
+_WANTED_SUFFIXES = AUDIO_SUFFIXES + VIDEO_SUFFIXES + TEXT_SUFFIXES
 INDEX_STEMS = ("metadata", "transcription", "transcript", "segments", "manifest")
 """Names, without suffix, of the index file that lists all segments. Earlier names have priority."""
 _DIGITS = re.compile(r"([0-9]+)")
 _MAX_SUFFIX_CHARS = 8
 _MAX_TEXT_CHARS = 200_000
 """Maximum length of a transcript in characters. An hour of fast speech has 80,000 characters."""
-_MAX_MARKS = 30
-"""Maximum number of consecutive combining marks. No language needs more (Unicode UAX #15, stream-safe text), and
-normalising n consecutive marks takes quadratic time."""
-_MARKS = regex.compile(rf"\p{{M}}{{{_MAX_MARKS + 1}}}")
 
 
 class BadLayout(Permanent):
@@ -133,7 +136,7 @@ class TarListing:
         stems = {strip_suffix(name) for name in self.audio if not _is_video(name)}
         for name in [name for name in self.audio if _is_video(name) and strip_suffix(name) in stems]:
             del self.audio[name]
-            self.ignored_files[_suffix_of(name)] += 1
+            self.ignored_files[_describe_suffix(name)] += 1
 
 
 def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListing:
@@ -151,7 +154,7 @@ def read_listing(stream: io.RawIOBase, key: str, limits: TarLimits) -> TarListin
 
     def keep(name: str) -> bool:
         wanted = is_wanted(name)
-        ignored_files.update(() if wanted else (_suffix_of(name),))
+        ignored_files.update(() if wanted else (_describe_suffix(name),))
         return wanted
 
     listing = TarListing(key, read_members(stream, key, budget, keep), budget)
@@ -169,7 +172,7 @@ class MemberNames:
     def __init__(self, key: str, names: Mapping[str, str]) -> None:
         """Index the members of the tar ``key``. ``names`` maps each name to the path of its member."""
         self._key, self._exact = key, names
-        self._by_form = [(form, _group(names, form)) for form in (_to_path, to_nfc)]
+        self._by_form = [(form, _group(names, form)) for form in (to_path, to_nfc)]
 
     def find(self, name: str) -> str | None:
         """Return the path of the member with a name; None if no member matches.
@@ -193,8 +196,7 @@ def is_wanted(name: str) -> bool:
 
     Hidden files are ignored because macOS creates files such as ``._x.flac`` beside ``x.flac``.
     """
-    suffixes = AUDIO_SUFFIXES + VIDEO_SUFFIXES + TEXT_SUFFIXES
-    return not _base_name(name).startswith(".") and name.lower().endswith(suffixes)
+    return name.lower().endswith(_WANTED_SUFFIXES) and not base_name(name).startswith(".")
 
 
 def ref_audio(name: str, record: Record, member: str) -> SegmentRef:
@@ -253,33 +255,11 @@ def _require_text(ref: SegmentRef) -> SegmentRef:
         return replace(ref, audio=Fault("no_transcript", f"{ref.name} has no transcript"))
     if len(text) > _MAX_TEXT_CHARS:
         problem = f"the transcript has {len(text)} characters, more than {_MAX_TEXT_CHARS}"
-    elif _MARKS.search(text):
-        problem = f"the transcript has more than {_MAX_MARKS} combining marks in a row"
+    elif has_many_marks(text):
+        problem = f"the transcript has more than {MAX_MARKS} combining marks in a row"
     else:
         return ref
     return replace(ref, record=replace(ref.record, text=None), audio=Fault("bad_transcript", problem))
-
-
-def strip_suffix(name: str) -> str:
-    """Return a file's path without its last suffix: ``a/seg_12.34`` for ``a/seg_12.34.flac``."""
-    path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.name else name
-
-
-def stem_of(name: str) -> str:
-    """Return a file's name without its folders and its last suffix. Backslashes also count as separators."""
-    return PurePosixPath(_to_path(name)).stem
-
-
-def folder_of(name: str) -> PurePosixPath:
-    """Return the folder of a file; ``.`` for a file at the top of the tar. Backslashes also count as separators."""
-    return PurePosixPath(_to_path(name)).parent
-
-
-def to_nfc(name: str) -> str:
-    """Return a path with ``/`` as separator in Unicode NFC. A path with more than 30 marks in a row keeps its form."""
-    path = _to_path(name)
-    return path if _MARKS.search(path) else unicodedata.normalize("NFC", path)
 
 
 def natural_sort_key(name: str) -> tuple[tuple[object, ...], str]:
@@ -294,26 +274,15 @@ def _numeric_key(digits: str) -> tuple[int, str]:
     return len(value), value
 
 
-def _to_path(name: str) -> str:
-    """Return a path with ``/`` as separator and without ``./``."""
-    return str(PurePosixPath(name.replace("\\", "/")))
-
-
-def _base_name(name: str) -> str:
-    """Return a path without its folders."""
-    return PurePosixPath(_to_path(name)).name
-
-
 def _is_video(name: str) -> bool:
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
-def _suffix_of(name: str) -> str:
+def _describe_suffix(name: str) -> str:
     """Return a file's suffix in lower case; ``hidden`` or ``without a suffix`` for files without a usual suffix."""
-    base = _base_name(name)
-    if base.startswith("."):
+    if base_name(name).startswith("."):
         return "hidden"
-    suffix = PurePosixPath(base).suffix.lower()
+    suffix = suffix_of(name)
     return suffix if 1 < len(suffix) <= _MAX_SUFFIX_CHARS else "without a suffix"
 
 

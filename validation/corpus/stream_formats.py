@@ -91,6 +91,15 @@ _MAX_CANDIDATES = 3
 _CRC8_POLYNOMIAL = 0x07
 
 
+def _shift_crc8(crc: int) -> int:
+    for _ in range(8):
+        crc = crc << 1 ^ (_CRC8_POLYNOMIAL if crc & 0x80 else 0)
+    return crc & 0xFF
+
+
+_CRC8_OF_BYTE = bytes(map(_shift_crc8, range(256)))
+
+
 class _Frame(NamedTuple):
     """The header of a frame (RFC 9639, section 9.1)."""
 
@@ -204,8 +213,5 @@ def _crc8(header: bytes) -> int:
     """Return the CRC-8 of a frame header (RFC 9639, section 9.1.8)."""
     crc = 0
     for byte in header:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc << 1 ^ (_CRC8_POLYNOMIAL if crc & 0x80 else 0)
-        crc &= 0xFF
+        crc = _CRC8_OF_BYTE[crc ^ byte]
     return crc

@@ -12,10 +12,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from validation.corpus.budget import LimitExceeded, ReadBudget, TarLimits
+from validation.corpus.paths import normalise_path
 from validation.errors import Permanent
 from validation.file_formats import name_format
 
@@ -297,8 +297,7 @@ def _parse_header(block: bytes) -> _Header:
     """Parse a header block (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format")."""
     claimed = _parse_number(block[148:156])
     unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - old tars sum signed bytes
-    if claimed not in {unsigned, signed}:
+    if claimed != unsigned and claimed != unsigned - _sum_signs(block):
         raise _Damage("what should be a header is none (bad checksum)")
     name, prefix, kind = _parse_text(block[:100]), _parse_text(block[345:500]), block[156:157]
     if prefix and block[257:263] == b"ustar\0":  # GNU headers have other fields in place of the prefix
@@ -309,6 +308,11 @@ def _parse_header(block: bytes) -> _Header:
     if kind == b"\0" and name.endswith("/"):  # tars from before 1988 mark a folder by a slash
         kind = _FOLDER
     return _Header(name, kind, 0 if kind == _FOLDER else size, is_sparse=False)
+
+
+def _sum_signs(block: bytes) -> int:
+    """Return by how much the sum of a header's unsigned bytes exceeds that of signed bytes, which old tars store."""
+    return 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004
 
 
 def _parse_number(field: bytes) -> int:
@@ -366,8 +370,8 @@ def _checked_path(header: _Header, count: int, limits: TarLimits) -> str:
     """Return the member's path inside the tar. Raise ``LimitExceeded`` if the member is forbidden or over a limit."""
     if len(header.name) > limits.name_chars:
         raise LimitExceeded(f"its name has {len(header.name)} characters, more than {limits.name_chars}")
-    path = PurePosixPath(header.name)
-    if path.is_absolute() or ".." in path.parts:
+    path = normalise_path(header.name)
+    if path.startswith("/") or ".." in path.split("/"):
         raise LimitExceeded("its path leads outside the tar")
     if header.type in _UNSAFE_TYPES or header.is_sparse:
         raise LimitExceeded(f"it is {_UNSAFE_TYPES.get(header.type, 'a sparse file')}")
@@ -377,7 +381,7 @@ def _checked_path(header: _Header, count: int, limits: TarLimits) -> str:
         raise LimitExceeded(f"it has {header.size} bytes, more than {limits.member_bytes}")
     if count > limits.members:
         raise LimitExceeded(f"it is one more than {limits.members} members")
-    return str(path)
+    return path
 
 
 def _check_unique(path: str, paths: set[str]) -> None:

@@ -77,6 +77,7 @@ class PlanExecutor:
     client: VastClient
     fleet: str
     snapshot: FleetSnapshot
+    """The snapshot from which the plan was made."""
     environment: Mapping[str, str]
     """The environment variables of every new box."""
     holder: UUID

@@ -24,12 +24,15 @@ class NginxSettings:
     certificate: str
     certificate_key: str
     tokens: str
+    """Path of the token file."""
     listen: str = "443"
+    """Port of nginx, or address and port."""
     server: str = "127.0.0.1:4200"
     """Address of the Prefect server, bound to loopback."""
     proxy: str = "127.0.0.1:4280"
     """Address of the authorizing proxy, bound to loopback."""
     pool: str = "vast-gpu"
+    """The work pool of the boxes."""
     rate: int = 20
     """Requests per second that one box may send; a burst may have five times as many. A box usually sends two."""
     connections: int = 64
@@ -55,7 +58,9 @@ class NginxSettings:
         authorization = base64.b64encode(auth_string.encode()).decode()
         values["pool"] = re.escape(self.pool)
         burst = str(BURST_FACTOR * self.rate)
-        return _AtTemplate(TEMPLATE.read_text()).substitute(values, burst=burst, authorization=authorization)
+        return _AtTemplate(TEMPLATE.read_text(encoding="utf-8")).substitute(
+            values, burst=burst, authorization=authorization
+        )
 
     def write(self, path: Path, auth_string: str) -> None:
         """Write the configuration to a file that only its owner can read.
@@ -65,7 +70,7 @@ class NginxSettings:
         """
         content = self.render(auth_string)
         try:
-            with open(path, "w", opener=_open_private) as file:
+            with open(path, "w", encoding="utf-8", opener=_open_private) as file:
                 file.write(content)
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error.strerror}") from None

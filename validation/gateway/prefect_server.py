@@ -35,7 +35,9 @@ class Run:
     """The fields of a flow run by which the gateway decides which box may change the run."""
 
     state: str
+    """The type of the run's state, such as ``SCHEDULED``."""
     pool: str | None
+    """The name of the run's work pool; None if it has none."""
     worker: str | None
     """The name of the worker that took the run last; None if no worker took the run."""
 

@@ -185,11 +185,11 @@ def find_socket(worker_id: str) -> Path:
     """Return the path in ``INFERENCE_SOCKET_VARIABLE``; without it, the socket of the worker's latest session."""
     if path := os.environ.get(INFERENCE_SOCKET_VARIABLE):
         return Path(path)
-    sockets = [folder / "socket" for folder in list_session_dirs(worker_id).values()]
+    sockets = [folder / "socket" for folder in find_session_dirs(worker_id).values()]
     return max(sockets, key=_socket_mtime, default=socket_path(worker_id))
 
 
-def list_session_dirs(worker_id: str) -> dict[int, Path]:
+def find_session_dirs(worker_id: str) -> dict[int, Path]:
     """Return the socket directories of all sessions of a worker, ended ones included, by the pid of each session."""
     prefix = _dir_prefix(worker_id)
     folders = Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*")

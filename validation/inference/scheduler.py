@@ -87,7 +87,7 @@ def crash_fault(crash_count: int) -> Fault | None:
 def _read_crash_log(path: Path) -> tuple[dict[str, int], list[str]]:
     """Return the crash counts by request id, and the ids that were being scored; both are empty without a file."""
     try:
-        recorded = json.loads(path.read_text())
+        recorded = json.loads(path.read_text(encoding="utf-8"))
         return dict(recorded["crashes"]), list(recorded["running"])
     except (OSError, ValueError, KeyError):  # there is no file, or it has another format
         return {}, []

@@ -38,6 +38,7 @@ class PendingCanary:
     """None if the video failed in the chunk."""
     shard_sha256: str | None
     error: str | None
+    """The error of the video; None if the chunk validated it."""
     answers: tuple[KnownAnswer, ...]
     """The known answers, one per segment, in the order of the segments."""
     is_comparable: bool
@@ -53,12 +54,15 @@ class CanaryResult:
     video_id: str
     suite: str
     segments: int
+    """Number of segments of the canary."""
     worker_id: str | None
     instance_label: str | None
     """The label of the rented box; None for a box outside the fleet."""
     outcome: Outcome | None
     finding: str | None
+    """What was wrong or could not be compared; None for a right result."""
     cleared_at: datetime | None
+    """When an operator cleared the wrong result; None if it was not cleared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class RentedInstance:
     """A rented box, or a box that is about to be rented, with the reports of its worker."""
 
     label: str
+    """The label of the rental at the vendor, unique and never used again."""
     slot: int
     worker_id: str
     state: State
@@ -63,6 +64,7 @@ class RentedInstance:
     """When the box became ``gone``; None before."""
     heartbeat_at: datetime | None = None
     segments_per_s: float = 0.0
+    """Segments per second that the worker last reported; 0 before its first report."""
     video_completed_at: datetime | None = None
     """When the worker last validated a video."""
     open_chunks: int = 0
@@ -78,12 +80,15 @@ class FleetBudget:
 
     fleet: str
     now: datetime
+    """The ledger's time."""
     label_prefix: str
+    """The beginning of the labels of all boxes of the fleet."""
     machines: int
     """Number of boxes that are ordered."""
     max_usd_per_hour: float
     max_usd: float
     order_json: Mapping[str, Any]
+    """The launch specification, as ``LaunchSpec.to_json`` returns it."""
     usd_per_hour: float
     """Total price of all boxes that are not known to be gone, including rental requests with an unknown outcome."""
     spent_usd: float

@@ -23,6 +23,7 @@ class SweptChunk:
     worker_id: str
     flow_run_id: UUID | None
     reason: str
+    """``lease expired`` or ``flow run ended``."""
     videos_returned: int
     videos_failed: int
 
@@ -89,6 +90,7 @@ class Requeue:
     video_ids: Sequence[str] | None = None
     status: Literal["validated", "validation_failed"] | None = None
     languages: Sequence[str] | None = None
+    """Language labels, spelled as in the queue."""
     worker_id: str | None = None
     """A worker id or a rented box's label: videos whose last commit, or a current result, is from this box."""
     suite: str | None = None

@@ -56,6 +56,7 @@ class CommittedShard:
     models: Mapping[str, str]
     """Model -> revision of the model. ``revision`` is a hash of this mapping."""
     closed_at: datetime
+    """Commit time of the shard."""
     revision_since: datetime
     """Commit time of the first shard of this suite revision. Readers prefer the latest revision."""
     superseded: Sequence[str]

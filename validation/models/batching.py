@@ -203,7 +203,7 @@ def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Pa
 def _read_budget(path: Path | None) -> Seconds | None:
     """Read a saved budget in padded seconds; return None without a path, without a file, or for another file."""
     with suppress(OSError, ValueError, KeyError, TypeError):  # no file, or not a budget file
-        return float(json.loads(path.read_text())["budget_s"]) if path else None
+        return float(json.loads(path.read_text(encoding="utf-8"))["budget_s"]) if path else None
     return None
 
 

@@ -200,9 +200,9 @@ def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:
     network, loading = library.Wav2Vec2ForSequenceClassification.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
     )
-    _require(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
-    _require(folder, "do_normalize", extractor.do_normalize, True)
-    _require(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
+    _require_setting(folder, "feat_extract_norm", network.config.feat_extract_norm, "layer")
+    _require_setting(folder, "do_normalize", extractor.do_normalize, True)
+    _require_setting(folder, "sampling_rate", extractor.sampling_rate, SAMPLE_RATE)
     require_exact_parameters(folder / "model.safetensors", loading["missing_keys"], loading["unexpected_keys"])
     return MmsNetwork(network, device, dtype)
 
@@ -252,7 +252,7 @@ class _InFloat32(nn.Module):
         return self.inner(hidden.float())
 
 
-def _require(folder: Path, key: str, found: object, expected: object) -> None:
+def _require_setting(folder: Path, key: str, found: object, expected: object) -> None:
     """Raise ``BadInput`` if a value of the model's configuration is not the expected one."""
     if found != expected:
         raise BadInput(

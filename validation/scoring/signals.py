@@ -180,6 +180,7 @@ def _recognised_text(answers: Mapping[str, Answer], asr_model: str | None) -> st
 
 
 def _vote_signals(language: str | None, answers: list[Answer]) -> dict[str, Scalar]:
+    """Count the votes of the LID models on the declared language, from their answers."""
     votes = count_votes(language, map(_read_prediction, answers))
     return {
         "language_votes_for": votes.agreeing,

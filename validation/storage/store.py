@@ -28,6 +28,7 @@ from validation.storage.errors import ObjectMissing, StoreRefused, convert_store
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from obstore import Bytes
     from obstore.store import ClientConfig, RetryConfig, S3Credential
 
 _PREFLIGHT_KEY = "vfleet-preflight"
@@ -109,13 +110,19 @@ def object_exists(store: ObjectStore, key: str) -> bool:
     return True
 
 
-def stream_object(store: ObjectStore, key: str) -> "ObjectStream":
+def stream_object(store: ObjectStore, key: str, *, max_whole_bytes: int = 0) -> "ObjectStream":
     """Open an object to read its bytes in order, without a file on disk. The caller must close the stream.
+
+    Args:
+        store: the store.
+        key: the key of the object.
+        max_whole_bytes: maximum size of an object that the first read downloads as one block. Of larger objects the
+            stream holds blocks of about a megabyte.
 
     Raises:
         ObjectMissing: the store has no object with this key.
     """
-    return ObjectStream(store, key)
+    return ObjectStream(store, key, max_whole_bytes)
 
 
 def get_bytes(store: ObjectStore, key: str) -> bytes:
@@ -124,8 +131,8 @@ def get_bytes(store: ObjectStore, key: str) -> bytes:
     Raises:
         ObjectMissing: the store has no object with this key.
     """
-    with stream_object(store, key) as stream:
-        return stream.readall()
+    with convert_store_errors(store, key):
+        return obstore.get(store, key).bytes().to_bytes()
 
 
 def put_if_absent(store: ObjectStore, key: str, payload: bytes) -> None:
@@ -186,21 +193,24 @@ class ObjectStream(io.RawIOBase):
     bytes again. If that fails too, the read raises ``Unreachable``.
     """
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    def __init__(self, store: ObjectStore, key: str, max_whole_bytes: int = 0) -> None:
         super().__init__()
         self._store, self.key = store, key
         with convert_store_errors(store, key):
             response = obstore.get(store, key)
         self.size_bytes: int = response.meta["size"]
         self._chunk = memoryview(b"")
-        self._chunks: Iterator[bytes] = iter(response.stream(min_chunk_size=_CHUNK_BYTES))
+        if self.size_bytes <= max_whole_bytes:
+            self._chunks: Iterator[bytes | Bytes] = (read() for read in (response.bytes,))
+        else:
+            self._chunks = iter(response.stream(min_chunk_size=_CHUNK_BYTES))
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         if not self._chunk:
-            self._chunk = memoryview(self._next_chunk())
+            self._chunk = self._next_chunk()
         target = memoryview(buffer).cast("B")
         count = min(len(target), len(self._chunk))
         target[:count] = self._chunk[:count]
@@ -211,10 +221,10 @@ class ObjectStream(io.RawIOBase):
         self._chunk, self._chunks = memoryview(b""), iter(())  # deletes the response, which closes an open connection
         super().close()
 
-    def _next_chunk(self) -> bytes:
+    def _next_chunk(self) -> memoryview:
         """Fetch the next block; empty at the end of the object."""
         with convert_store_errors(self._store, self.key):
-            return bytes(next(self._chunks, b""))
+            return memoryview(next(self._chunks, b""))
 
 
 @dataclass(frozen=True)

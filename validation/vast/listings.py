@@ -36,6 +36,7 @@ class Offer:
     dph_total: float
     """Dollars per hour with the disk that the search asked for."""
     reliability: float
+    """The vendor's reliability score, from 0 to 1."""
     disk_space: float
     """Free disk space in GB."""
     inet_down: float
@@ -181,6 +182,7 @@ class Listing:
 
     instances: tuple[Instance, ...]
     why_incomplete: str | None = None
+    """Why the listing is not complete; None if it is complete."""
 
     @property
     def complete(self) -> bool:

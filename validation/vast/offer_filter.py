@@ -32,10 +32,13 @@ class OfferFilter:
 
     gpu_names: tuple[str, ...] = ("RTX 3090", "RTX 4090")
     disk_gb: float = 50.0
+    """Disk space to rent, in GB."""
     inet_down_mbps: float = 200.0
+    """Minimum download speed in Mb/s."""
     max_usd_per_hour: float = 0.60
     """The maximum price of GPU, disk and traffic together."""
     min_reliability: float = 0.95
+    """Minimum of the vendor's reliability score, from 0 to 1."""
     max_inet_usd_per_gb: float = 0.01
     min_cuda: float = 13.0
     """The CUDA version that the image was built for. A machine whose driver supports only an older version cannot run
@@ -46,7 +49,9 @@ class OfferFilter:
     min_ram_gb: float = 16.0
     """docs/sizing.md: two flow runs take at most 5.4 GiB plus the videos being fetched; loading weights takes 4 GB."""
     min_duration_h: float = 24.0
+    """Minimum time for which the host offers the machine, in hours."""
     max_per_host: int = 3
+    """Maximum number of a fleet's boxes on machines of one host."""
 
     def __post_init__(self) -> None:
         if not self.gpu_names:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from validation.domain import WorkerProfile
 from validation.hardware.gpu import read_gpus
-from validation.inference.protocol import SuiteInfo, list_session_dirs
+from validation.inference.protocol import SuiteInfo, find_session_dirs
 from validation.ledger.workers import register_worker, retire_worker
 from validation.settings import Settings
 
@@ -61,7 +61,7 @@ def current_identity() -> ProcessIdentity:
     pid = os.getpid()
     return ProcessIdentity(
         host=socket.gethostname(),
-        boot_id=(PROC / "sys/kernel/random/boot_id").read_text().strip(),
+        boot_id=(PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
         pid_namespace=_pid_namespace(),
         pid=pid,
         started=process_start_time(pid) or "",
@@ -83,7 +83,7 @@ def is_confirmed_dead(identity: str) -> bool:
 
 def remove_stale_dirs(worker_id: str) -> None:
     """Delete the temporary folders of ended sessions of a worker. The folder of a running session is kept."""
-    for pid, folder in list_session_dirs(worker_id).items():
+    for pid, folder in find_session_dirs(worker_id).items():
         if pid == os.getpid() or process_start_time(pid) is None:  # an earlier session in a container may have this pid
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -97,7 +97,7 @@ def _pid_namespace() -> str:
 def process_start_time(pid: int) -> str | None:
     """Return the start time of a process in clock ticks since boot; None if the process is gone or a zombie."""
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8")
     except OSError:
         return None
     # The command name is enclosed in parentheses, and may contain spaces and parentheses: proc(5), fields 3 and 22.

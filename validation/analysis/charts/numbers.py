@@ -99,7 +99,7 @@ def format_duration(seconds: Seconds | None) -> str:
 
 
 def format_between(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
-    """Format an interval. If ``high`` is None, the upper bound is unknown."""
+    """Format an interval, with ``write`` for each bound. A bound that is None is unknown."""
     if low is None:
         return UNKNOWN
     return f"at least {write(low)}" if high is None else f"{write(low)} to {write(high)}"

@@ -60,12 +60,13 @@ def _measure_ranges(segments: pl.LazyFrame, names: Sequence[str]) -> Mapping[str
     """Return the axis' lower end, the median and the axis' upper end per column, from a sample of whole videos."""
     rows = segments.select(pl.len()).collect(engine="streaming").item()
     one_in = max(rows // SAMPLE_ROWS, 1)
-    sample = segments.filter(pl.col("video_id").hash(seed=0) % one_in == 0)
+    sampled = segments.filter(pl.col("video_id").hash(seed=0) % one_in == 0).select(names)
+    sample = sampled.collect(engine="streaming")  # apart from the quantiles, which would read all rows into memory
     quantiles = [
         pl.concat_list(pl.col(name).cast(pl.Float64).quantile(q) for q in (TAIL_SHARE, 0.5, 1 - TAIL_SHARE)).alias(name)
         for name in names
     ]
-    found = sample.select(quantiles).collect(engine="streaming") if quantiles else pl.DataFrame()
+    found = sample.select(quantiles) if quantiles else pl.DataFrame()
     known = {name: found[name][0].to_list() for name in found.columns}
     return {name: _round_outwards(*values) for name, values in known.items() if None not in values}
 

@@ -24,7 +24,7 @@ class BrokenShard:
 
 
 def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard, ...]]:
-    """Check every shard of a source against the rules of the format.
+    """Exclude the shards that break a rule of the format. Every shard of the source is checked.
 
     Returns:
         The source without the shards that break a rule, and these shards in the order of their URIs.

@@ -101,6 +101,7 @@ def _is_complete(path: Path, shard: CatalogueShard) -> bool:
 
 
 def _drop_videos(table: pa.Table, videos: Sequence[str]) -> pa.Table:
+    """Return the table without the rows of these videos."""
     return table.filter(pc.invert(pc.is_in(table["video_id"], pa.array(videos, pa.string()))))
 
 

@@ -214,7 +214,7 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
 
 
 def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
-    """Return the URL of the results store as polars reads it, to which a shard's key is added, and its storage options.
+    """Return where polars reads the results store: a URL to which a shard's key is appended, and the storage options.
 
     The storage options are None for a local folder.
 

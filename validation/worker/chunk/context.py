@@ -1,10 +1,14 @@
-"""The services that a worker needs to process chunks, and one leased chunk from its claim to its commit."""
+"""The services that a worker needs to process chunks, and one leased chunk from its claim to its commit.
+
+What writes a shard is imported when a shard is written: a flow process that finds no work needs no pyarrow.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from obstore.store import ObjectStore
@@ -18,12 +22,13 @@ from validation.ledger.chunks import claim_chunk, commit_chunk, peek_validated, 
 from validation.ledger.rpc import WorkerUnknown
 from validation.models.scorer import Scorer, restrict_models
 from validation.settings import Settings
-from validation.shards.manifest import delete_shard, highest_shard_number
 from validation.storage.errors import ObjectExists
 from validation.worker.chunk.lease import RETRY_S, LeaseRenewer
 from validation.worker.chunk.runner import ChunkRunner, GroupIncomplete
-from validation.worker.chunk.shard import EncodedShard, encode_chunk, upload_shard
 from validation.worker.profile import temporary_registration
+
+if TYPE_CHECKING:
+    from validation.worker.chunk.shard import EncodedShard
 
 MAX_RENUMBERINGS = 5
 """Maximum number of shard keys that one upload tries. The second key is free, unless another process with the same
@@ -143,10 +148,10 @@ class LeasedChunk:
     lease: LeaseRenewer
     flow_run_id: UUID | None
     committed: bool = False
-    _encoded: EncodedShard | None = field(default=None)
+    _encoded: "EncodedShard | None" = field(default=None)
     _opened_at: Seconds = field(default_factory=time.monotonic)
 
-    def write_shard(self) -> EncodedShard | None:
+    def write_shard(self) -> "EncodedShard | None":
         """Encode and upload the rows; return the shard, or None if there are no rows.
 
         A repeated call uploads the same bytes once.
@@ -169,8 +174,10 @@ class LeasedChunk:
         )  # fmt: skip
         return self._encoded
 
-    def _upload(self) -> EncodedShard:
+    def _upload(self) -> "EncodedShard":
         """Upload the shard under the chunk's key, or under a free key if another shard has that key."""
+        from validation.worker.chunk.shard import encode_chunk, upload_shard  # noqa: PLC0415 - see the module
+
         for _ in range(MAX_RENUMBERINGS):
             if self._encoded is None:
                 self._encoded = encode_chunk(self.runner, self.runner.scorer, flow_run_id=self.flow_run_id)
@@ -190,6 +197,8 @@ class LeasedChunk:
 
         A number may be taken if the ledger was restored from a backup.
         """
+        from validation.shards.manifest import highest_shard_number  # noqa: PLC0415 - see the module
+
         claim, results = self.runner.claim, self.context.results
         highest = max(highest_shard_number(results, claim.worker_id), claim.shard_number)
         number = renumber_chunk(self.context.engine, claim.chunk_id, above=highest)
@@ -242,6 +251,8 @@ class LeasedChunk:
             self._log_release(f"left to the sweep, because the ledger does not answer: {error}")
             return
         if self._encoded is not None:
+            from validation.shards.manifest import delete_shard  # noqa: PLC0415 - see the module
+
             delete_shard(self.context.results, self._encoded.manifest.key)
         self._log_release(str(cause) if cause else "not finished")
 

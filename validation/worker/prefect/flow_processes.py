@@ -200,7 +200,7 @@ class FlowProcesses:
         self.drain_file.parent.mkdir(mode=0o700, exist_ok=True)
         self.drain_file.touch()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to every flow process and its children."""
         for pid in self._pids.values():
             with suppress(ProcessLookupError):  # the process has ended

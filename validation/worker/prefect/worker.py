@@ -289,9 +289,9 @@ class VastGpuWorker(ProcessWorker):
             return frozenset()
         overdue = self._processes.flow_run_ids | self._submitting_flow_run_ids
         self._logger.warning("ending %d flow runs that have not drained", len(overdue))
-        self._processes.signal(signal.SIGTERM)
+        self._processes.send_signal(signal.SIGTERM)
         if not await self._wait_until_idle(by=time.monotonic() + KILL_TIMEOUT_S):
-            self._processes.signal(signal.SIGKILL)
+            self._processes.send_signal(signal.SIGKILL)
         return overdue
 
     async def _wait_until_idle(self, *, by: Seconds, or_when: Callable[[], bool] = lambda: False) -> bool:
