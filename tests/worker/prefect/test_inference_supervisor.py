@@ -144,7 +144,7 @@ def test_supervisor_gives_up_after_five_failed_starts(monkeypatch, tmp_path):
 def test_a_process_that_cannot_be_started_is_a_failed_start(monkeypatch, tmp_path):
     """Without a Python interpreter the start fails with one sentence, which counts towards the five failed starts."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "deleted"))
-    with pytest.raises(supervisors.ServerExited, match="cannot be started: .*deleted"):
+    with pytest.raises(supervisors.ServerExited, match=r"cannot be started: .*deleted"):
         asyncio.run(supervisors.InferenceSupervisor("none", on_give_up=pytest.fail).start())
 
 
