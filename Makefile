@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: attack demo test test-speech test-stack test-browser lint bootstrap image weights lock clean \
-        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config fleet-box fleet-conformance \
+        bench bench-gpu bench-gpu-tiny bench-inference chaos chaos-short docs-alerts docs-check docs-config first-contact fleet-box fleet-conformance \
         fleet-soak fleet-soak-short fuzz gateway image-check mutants prefect-load scale scale-short secrets truth bench-calibration upstream-check
 .DELETE_ON_ERROR:
 
@@ -58,6 +58,10 @@ image:
 # Reads thousands of damaged tars and audio files. `make test` reads a tenth of them.
 fuzz: $(VENV)/complete
 	$(BIN)/python -m pytest -m slow tests/corpus/test_fuzz.py
+
+# A short form of the demo as another account, in a folder with spaces, in another time zone, on a terminal without UTF-8.
+first-contact: $(VENV)/installed
+	.ci/first-contact
 
 mutants: $(VENV)/installed
 	$(BIN)/python -m tests.support.mutants_run

@@ -1,16 +1,17 @@
-"""Measure the throughput of the suite `indic` at full size on a GPU. A run takes less than ten minutes on an H200.
+"""Measure the throughput of the suite `indic` at full size on a GPU. A run takes less than eight minutes on an H200.
 
     python bench/gpu.py [--out FOLDER] [--segments 600] [--skip-server]
     python bench/gpu.py --tiny        (needs no GPU: small networks, every step runs, the numbers are meaningless)
 
 Weights are random and made on the GPU, so texts and languages are meaningless, but times and memory are real. The steps
 are, in order: the ceilings (matrix products and copies); the difference of batches from single segments, and the error
-of half precision; the baseline in fp32 and in TF32 (segments in their order, 32 per batch, one model after another);
-each change from the baseline to the production suite; batch budgets from 160 to 2560 s; the kernels of one batch; the
-inference server with four clients, if its packages are installed.
+of half precision; the baseline (segments in their order, 32 per batch, one model after another, fp32); the ladder,
+which adds one change at a time up to the production suite; batch budgets from 160 to 2560 s; a profile of production:
+the top kernels, and the gaps on the time line of the GPU; the inference server with four clients, if its packages are
+installed.
 
 The script prints tables, and writes the result of each step to a JSON file at once. If a step fails, the error is
-recorded and the next steps run. The benchmark does not cover ONNX Runtime and speechbrain's own code.
+recorded and the next steps run.
 """
 
 import argparse
@@ -20,22 +21,25 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this project is not installed on a rented GPU machine
 
 import numpy as np
 import torch
-from gpu_models import TINY, Net, Sizes, gflop, make_nets
+from gpu_models import PRODUCTION, TINY, Net, Plan, Sizes, gflop, make_nets, same_precision
+from gpu_pipeline import run_apart, run_in_turn
 from gpu_server import run_server
+from gpu_timeline import describe_timeline, device_spans
 
 from validation.domain import SAMPLE_RATE, Utterance
+from validation.hardware.device import allowing_tf32
 from validation.models.base import Batch
 from validation.models.batching import pad_batch, plan_batches
+from validation.models.compiled import compile_layers
 
 BATCH = 32
-START_BUDGET_S = 1280.0
+START_BUDGET_S = 640.0
 BUDGETS_S = (160.0, 320.0, 640.0, 1280.0, 2560.0)
 TINY_S = 300.0
 """Divisor of the batch budgets for small networks without a GPU."""
@@ -43,7 +47,7 @@ ROUNDS = 3
 LEFT_OUT = (
     "ONNX Runtime, which runs IndicConformer in production if VFLEET_CONFORMER_ENGINE is onnx",
     "speechbrain's own VoxLingua107 and ONNX Runtime's DNSMOS: here torch networks of the same shapes",
-    "decoding, downloads and shards",
+    "Silero VAD, decoding, downloads and shards",
 )
 
 
@@ -106,11 +110,11 @@ class Bench:
         self.budget_s = 4.0 if tiny else START_BUDGET_S
         self.rounds = 1 if tiny else ROUNDS
         self.peak_flops = 1.0
-        self._nets: tuple[torch.dtype, list[Net]] | None = None
+        self._nets: tuple[Plan, bool, list[Net]] | None = None
 
     def steps(self, *, with_server: bool) -> Iterable[Callable[[dict], None]]:
         """Yield the steps in order. A step stores each result at once, so results before a failure are kept."""
-        yield from (self.ceilings, self.parity, self.plain, self.ladder, self.budgets, self.kernels)
+        yield from (self.ceilings, self.parity, self.plain, self.ladder, self.budgets, self.profile)
         if with_server:
             yield self.server
 
@@ -134,69 +138,73 @@ class Bench:
     def parity(self, found: dict) -> None:
         """Measure the greatest differences of outputs: batch from single segments, and half precision from fp32.
 
-        TF32 is off, as in production.
+        Production multiplies in TF32 where the other arms have float32.
         """
         utterances = self.utterances[: 8 if self.tiny else 64]
         batch, fine = pad_batch(utterances), {}
-        with allowing_tf32(False):
-            for net in self.nets(torch.float32):
-                fine[net.name] = outputs_of(net, batch)
-                alone = [own for utterance in utterances for own in outputs_of(net, pad_batch([utterance]))]
-                found[net.name] = {"batch against single": greatest_difference(fine[net.name], alone)}
-            for dtype in (torch.float16, torch.bfloat16):
-                for net in self.nets(dtype):
-                    found[net.name][f"{dtype} against fp32"] = greatest_difference(
-                        outputs_of(net, batch), fine[net.name]
-                    )
+        for net in self.nets(same_precision(torch.float32)):
+            fine[net.name] = net.outputs(batch)
+            alone = [own for utterance in utterances for own in net.outputs(pad_batch([utterance]))]
+            found[net.name] = {"batch against single": greatest_difference(fine[net.name], alone)}
+        arms = {str(dtype): (same_precision(dtype), False) for dtype in (torch.float16, torch.bfloat16)}
+        for name, (plan, tf32) in (arms | {"production": (PRODUCTION, True)}).items():
+            for net in self.nets(plan, tf32=tf32):
+                found[net.name][f"{name} against fp32"] = greatest_difference(net.outputs(batch), fine[net.name])
         for name, values in found.items():
             print(f"{name:10} " + "  ".join(f"{what} {value:.1e}" for what, value in values.items()))
 
     def plain(self, found: dict) -> None:
-        """Measure the baseline in single precision, without TF32 and with TF32."""
+        """Measure the baseline in single precision without TF32."""
         batches = [pad_batch(utterances) for utterances in in_order(self.utterances)]
-        for name, tf32 in (("plain fp32", False), ("plain TF32", True)):
-            with allowing_tf32(tf32):
-                found[name] = self.measure(name, self.nets(torch.float32), batches, rounds=1)
+        found["plain fp32"] = self.measure("plain fp32", self.nets(same_precision(torch.float32)), batches, rounds=1)
 
     def ladder(self, found: dict) -> None:
         """Measure the steps from the baseline to the production suite, which add one change at a time.
 
-        TF32 is off in half precision.
+        The first arms score one model after the other and wait for each. Then the batches are launched without waiting,
+        with two in flight. Last, the layers are compiled; ``compile_s`` is the time of the compilation.
         """
         pooled = [pad_batch(utterances) for utterances in within_budget(self.utterances, self.budget_s)]
-        with allowing_tf32(True):
-            found["TF32 + pool"] = self.measure("TF32 + pool", self.nets(torch.float32), pooled)
-        with allowing_tf32(False):
-            for dtype in (torch.bfloat16, torch.float16):
-                name = f"+ {dtype}".replace("torch.", "")
-                found[name] = self.measure(name, self.nets(dtype), pooled)
-            if self.device == "cuda":
-                nets = self.nets(torch.float16)
-                for layer in layers_of(nets):
-                    layer.compile(dynamic=True)
-                try:
-                    found["+ compiled"] = self.measure("+ compiled", nets, pooled)
-                finally:
-                    self._nets = None
+        single = same_precision(torch.float32)
+        half_conformer = single | {"mms": torch.float16, "conformer": torch.float16}
+        for name, plan, tf32 in (
+            ("pooled fp32", single, False),
+            ("+ MMS-LID fp16", single | {"mms": torch.float16}, False),
+            ("+ Conformer fp16", half_conformer, False),
+            ("+ others in TF32", PRODUCTION, True),
+        ):
+            found[name] = self.measure(name, self.nets(plan, tf32=tf32), pooled)
+        nets = self.nets(PRODUCTION, tf32=True)
+        found["+ nothing waits"] = self.measure("+ nothing waits", nets, pooled, apart=True)
+        started_s = time.perf_counter()
+        compile_layers(layers_of(nets), "inductor" if self.device == "cuda" else "eager")
+        for batch in (pooled[0], pad_batch(self.utterances[:1])):
+            run_in_turn(nets, [batch])
+        compile_s = time.perf_counter() - started_s
+        print(f"compiled in {compile_s:.0f} s", flush=True)
+        found["+ compiled"] = self.measure("+ compiled", nets, pooled, apart=True) | {"compile_s": compile_s}
 
     def budgets(self, found: dict) -> None:
-        """Measure half precision at several batch budgets."""
+        """Measure production at several batch budgets."""
         scale = TINY_S if self.tiny else 1.0
-        with allowing_tf32(False):
-            for budget_s in BUDGETS_S[:2] if self.tiny else BUDGETS_S:
-                batches = [pad_batch(utterances) for utterances in within_budget(self.utterances, budget_s / scale)]
-                found[budget_s] = self.measure(f"budget {budget_s:.0f} s", self.nets(torch.float16), batches)
+        for budget_s in BUDGETS_S[:2] if self.tiny else BUDGETS_S:
+            batches = [pad_batch(utterances) for utterances in within_budget(self.utterances, budget_s / scale)]
+            nets = self.nets(PRODUCTION, tf32=True)
+            found[budget_s] = self.measure(f"budget {budget_s:.0f} s", nets, batches, apart=True)
 
-    def kernels(self, found: dict) -> None:
-        """Profile the kernels of one batch in half precision."""
-        utterances = next(iter(within_budget(self.utterances, self.budget_s)))
+    def profile(self, found: dict) -> None:
+        """Profile production on four batches: the top kernels, and how long the device had nothing to do."""
+        plan = list(within_budget(self.utterances, self.budget_s))
+        batches, nets = [pad_batch(utterances) for utterances in plan[:4]], self.nets(PRODUCTION, tf32=True)
+        run_apart(nets, batches, self.device)
         activity = torch.profiler.ProfilerActivity
         with torch.profiler.profile(activities=[activity.CUDA if self.device == "cuda" else activity.CPU]) as profile:
-            self.run(self.nets(torch.float16), [pad_batch(utterances)])
+            run_apart(nets, batches, self.device)
+            self.wait()
         key = "cuda_time_total" if self.device == "cuda" else "cpu_time_total"
-        table = profile.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=60)
-        print(table)
-        found["table"] = table
+        found["table"] = profile.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=60)
+        found["timeline"] = describe_timeline(device_spans(profile, self.device))
+        print(found["table"], found["timeline"], sep="\n", flush=True)
 
     def server(self, found: dict) -> None:
         """Measure the inference server with four clients, each of which sends all segments."""
@@ -208,48 +216,51 @@ class Bench:
             needed = statistics.mean(1e9 * sum(gflop(u.duration_s).values()) for u in self.utterances)
             found["of fp16 ceiling"] = found["server segments/s"] * needed / self.peak_flops
 
-    def nets(self, dtype: torch.dtype) -> list[Net]:
-        if self._nets is None or self._nets[0] is not dtype:
+    def nets(self, plan: Plan, *, tf32: bool = False) -> list[Net]:
+        if self._nets is None or self._nets[:2] != (plan, tf32):
             self._nets = None  # free the old networks before new ones are made: a small GPU cannot hold both
             if self.device == "cuda":
                 torch.cuda.empty_cache()
-            self._nets = dtype, make_nets(self.sizes, self.device, dtype)
-        return self._nets[1]
+            self._nets = plan, tf32, make_nets(self.sizes, self.device, plan, tf32=tf32)
+        return self._nets[2]
 
-    def measure(self, name: str, nets: list[Net], batches: Sequence[Batch], rounds: int | None = None) -> dict:
-        """Score all batches several times after a short warm-up. Return rates by the median time, and peak memory."""
-        self.run(nets, [batches[0], batches[-1]])
+    def measure(
+        self, name: str, nets: list[Net], batches: Sequence[Batch], rounds: int | None = None, *, apart: bool = False
+    ) -> dict:
+        """Score all batches several times after a warm-up. Return rates by the median time, shares, and peak memory.
+
+        The shares of the models are measured one model after the other, also if the batches run ``apart``.
+        """
+        shares = run_in_turn(nets, [batches[0], batches[-1]])
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        times = [self.run(nets, batches) for _ in range(rounds or self.rounds)]
-        took_s = statistics.median(sum(by_net.values()) for by_net in times)
+        times = []
+        for _ in range(rounds or self.rounds):
+            if apart:
+                times.append(run_apart(nets, batches, self.device))
+            else:
+                shares = run_in_turn(nets, batches)
+                times.append(sum(shares.values()))
+        took_s = statistics.median(times)
         real_s = sum(float(batch.lengths.sum()) for batch in batches) / SAMPLE_RATE
         needed = sum(1e9 * sum(gflop(n / SAMPLE_RATE).values()) for batch in batches for n in batch.lengths.tolist())
         found = {
             "segments_per_s": sum(map(len, batches)) / took_s,
             "audio_s_per_s": real_s / took_s,
+            "ms_per_batch": 1e3 * took_s / len(batches),
             "padded_per_real": sum(batch.waveforms.size for batch in batches) / SAMPLE_RATE / real_s,
             "share_of_ceiling": needed / took_s / self.peak_flops,
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if self.device == "cuda" else 0.0,
+            "shares": {net: s / sum(shares.values()) for net, s in shares.items()},
             "rounds": times,
         }
-        shares = "  ".join(f"{net} {s / sum(times[-1].values()):.0%}" for net, s in times[-1].items())
+        told = "  ".join(f"{net} {share:.0%}" for net, share in found["shares"].items())
         print(
-            f"{name:16} {found['segments_per_s']:8.1f} segments/s  padded/real {found['padded_per_real']:.2f}  "
-            f"{found['share_of_ceiling']:6.1%} of fp16 ceiling  {found['peak_gib']:5.1f} GiB  {shares}",
+            f"{name:16} {found['segments_per_s']:8.1f} segments/s  {found['ms_per_batch']:7.1f} ms per batch  "
+            f"{found['share_of_ceiling']:6.1%} of fp16 ceiling  {found['peak_gib']:5.1f} GiB  {told}",
             flush=True,
         )
         return found
-
-    def run(self, nets: list[Net], batches: Sequence[Batch]) -> dict[str, float]:
-        """Return, per network, the seconds for all batches. They include the upload and the answers."""
-        took_s = dict.fromkeys((net.name for net in nets), 0.0)
-        for batch in batches:
-            for net in nets:
-                started_s = time.perf_counter()
-                net.score(batch)
-                took_s[net.name] += time.perf_counter() - started_s
-        return took_s
 
     def time(self, work: Callable[[], object]) -> float:
         """Return the seconds of one call, as the median of ten calls after three warm-up calls."""
@@ -267,11 +278,6 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def outputs_of(net: Net, batch: Batch) -> Sequence[torch.Tensor]:
-    with torch.inference_mode():
-        return list(net.outputs(batch))
-
-
 def greatest_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
     return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True))
 
@@ -281,17 +287,6 @@ def layers_of(nets: Sequence[Net]) -> Iterable[torch.nn.Module]:
     for net in nets:
         if net.name in {"mms", "conformer"}:
             yield from net.layers
-
-
-@contextmanager
-def allowing_tf32(allowed: bool) -> Iterable[None]:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def print_summary(results: dict) -> None:

@@ -3,24 +3,41 @@
 MMS-LID is the module of transformers in the suite's wrapper. IndicConformer is the suite's torch engine with its front
 end, its 22 masks and the comparison of transcripts. The ECAPA-TDNN of VoxLingua107 and DNSMOS are reimplemented here
 with the same shapes, because speechbrain and ONNX Runtime for CUDA are not installed on every GPU machine. The
-ECAPA-TDNN uses the suite's reflecting convolutions.
+ECAPA-TDNN uses the suite's reflecting convolutions. All networks share the suite's upload of a batch, queue their work
+as the suite's models do, and read it back in one copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from validation.domain import SAMPLE_RATE, Answer, Column, Scored
-from validation.models.base import Batch
-from validation.models.conformer.segment import EngineOutput, SegmentResult, join_pieces, score_transcripts
+from validation.hardware.device import allowing_tf32
+from validation.hardware.streams import read_later
+from validation.models.base import Answering, Batch
+from validation.models.conformer.segment import EngineOutput, HostOutput, SegmentResult, join_pieces, score_transcripts
 from validation.models.conformer.tokenizer import TokenizedTranscript
 from validation.models.conformer.torch_engine import FastConformer, NetworkShape, TorchEngine, length_mask
 from validation.models.import_shims import allow_torchaudio
 from validation.models.mms_lid import MmsNetwork
+from validation.models.upload import DeviceAudio, cut_windows_on_device, upload
 from validation.models.voxlingua import FrameCounts, ReflectingConv1d
+
+Plan: TypeAlias = Mapping[str, torch.dtype]
+"""The precision of each network, by its name."""
+
+
+def same_precision(dtype: torch.dtype) -> Plan:
+    """Return the plan that runs every network in one precision, except the ECAPA-TDNN, which has only float32."""
+    return dict.fromkeys(("conformer", "mms", "dnsmos"), dtype) | {"voxlingua": torch.float32}
+
+
+PRODUCTION: Plan = same_precision(torch.float16) | {"dnsmos": torch.float32}
+"""The precisions of production. ECAPA-TDNN and DNSMOS multiply in TF32."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +69,30 @@ class Net:
     revision = "random"
     columns = (Column("value", "float", "none", "A number that depends on all of the audio."),)
 
-    def __init__(self, name: str, device: str, dtype: torch.dtype) -> None:
-        self.name, self.device, self.dtype = name, device, dtype
+    def __init__(self, name: str, device: str, dtype: torch.dtype, *, tf32: bool = False) -> None:
+        self.name, self.device, self.dtype, self._tf32 = name, device, dtype, tf32
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        with torch.inference_mode():
-            return [Scored({"value": float(row.max())}) for row in self.outputs(batch)]
+        return self.launch(batch)()
+
+    def launch(self, batch: Batch) -> Answering:
+        with torch.inference_mode(), allowing_tf32(self._tf32):
+            read = read_later(self.compute(upload(batch, self.device)))
+        return lambda: [Scored({"value": float(row.max())}) for row in read()[0]]
 
     def outputs(self, batch: Batch) -> Sequence[Tensor]:
         """Return the outputs per segment for the step ``parity``: float32 on the CPU, (n,) or (frames, n)."""
-        raise NotImplementedError
+        with torch.inference_mode(), allowing_tf32(self._tf32):
+            return list(self.compute(upload(batch, self.device)).float().cpu())
 
-    def upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        audio, lengths = torch.from_numpy(batch.waveforms), torch.from_numpy(batch.lengths)
-        return audio.to(self.device, non_blocking=True), lengths.to(self.device, non_blocking=True)
+    def compute(self, audio: DeviceAudio) -> Tensor:
+        """Return (B, n) outputs on the device."""
+        raise NotImplementedError
 
 
 class Mms(Net):
-    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
-        super().__init__("mms", device, dtype)
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype, *, tf32: bool) -> None:
+        super().__init__("mms", device, dtype, tf32=tf32)
         allow_torchaudio()
         from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
@@ -91,15 +113,15 @@ class Mms(Net):
         self.layers = stock.wav2vec2.encoder.layers
         self.network = MmsNetwork(fill(stock, device), device, dtype)
 
-    def outputs(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(self.network.forward(batch.waveforms, batch.lengths)).log().float()
+    def compute(self, audio: DeviceAudio) -> Tensor:
+        return self.network.forward(audio).log()
 
 
 class Conformer(Net):
     """IndicConformer by the suite's torch engine, with 22 masks and made-up transcripts of three tokens per second."""
 
-    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
-        super().__init__("conformer", device, dtype)
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype, *, tf32: bool) -> None:
+        super().__init__("conformer", device, dtype, tf32=tf32)
         width = sizes.conformer_width
         shape = NetworkShape(
             sizes.conformer_layers, width, 8, 4 * width, 9, sizes.conformer_channels, 3, 80, 5633, scales_input=True
@@ -109,24 +131,30 @@ class Conformer(Net):
         self.engine = TorchEngine(fill(network, device), COLUMNS, device=device, dtype=dtype)
         self.layers = network.layers
 
-    def score(self, batch: Batch) -> Sequence[Answer]:
-        output = self._run(batch)
-        joined = [join_pieces(output, [n]) for n in range(len(batch))]
-        segments = [SegmentResult("hi", make_transcript(rows[0]), *rows) for rows in joined]
-        score_transcripts(segments, self.device)
-        return [Scored({"value": segment.transcript_score.transcript_lp}) for segment in segments]
+    def launch(self, batch: Batch) -> Answering:
+        output = HostOutput(self._run(batch))
+
+        def answer() -> list[Answer]:
+            output.wait()
+            joined = [join_pieces(output, [n]) for n in range(len(batch))]
+            segments = [SegmentResult("hi", make_transcript(len(rows[1])), *rows) for rows in joined]
+            score_transcripts(segments, self.device, output.ready)
+            return [Scored({"value": segment.transcript_score.transcript_lp}) for segment in segments]
+
+        return answer
 
     def outputs(self, batch: Batch) -> Sequence[Tensor]:
         output = self._run(batch)
-        return [torch.from_numpy(own[:count]) for own, count in zip(output.log_probs, output.frames, strict=True)]
+        return [own[:count] for own, count in zip(output.log_probs.cpu(), output.frames, strict=True)]
 
     def _run(self, batch: Batch) -> EngineOutput:
-        return self.engine.run(batch.waveforms, batch.lengths, np.zeros(len(batch), np.int64))
+        with allowing_tf32(self._tf32):
+            return self.engine.run(upload(batch, self.device), np.zeros(len(batch), np.int64))
 
 
-def make_transcript(log_probs: np.ndarray) -> TokenizedTranscript:
+def make_transcript(frames: int) -> TokenizedTranscript:
     """Make a transcript with one token per four frames. Its tokens are independent of the recognised tokens."""
-    tokens = tuple(1 + n % 200 for n in range(max(1, len(log_probs) // 4)))
+    tokens = tuple(1 + n % 200 for n in range(max(1, frames // 4)))
     return TokenizedTranscript(tokens, tuple(n // 3 for n in range(len(tokens))), 1.0)
 
 
@@ -138,8 +166,8 @@ class Ecapa(Net):
 
     HOP, FFT, MELS, SCALE = 160, 400, 60, 8
 
-    def __init__(self, sizes: Sizes, device: str, _dtype: torch.dtype) -> None:
-        super().__init__("voxlingua", device, torch.float32)
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype, *, tf32: bool) -> None:
+        super().__init__("voxlingua", device, dtype, tf32=tf32)
         self.counts, width = FrameCounts(), sizes.ecapa_channels
         with torch.device("meta"):
             network = nn.ModuleDict(
@@ -165,10 +193,11 @@ class Ecapa(Net):
         around = {"before": nn.Conv1d(width, width, 1), "after": nn.Conv1d(width, width, 1)}
         return nn.ModuleDict({**around, "parts": parts, "squeeze": squeeze})
 
-    def outputs(self, batch: Batch) -> Tensor:
-        audio, lengths = self.upload(batch)
-        self.counts.of_items = counts = lengths // self.HOP + 1
-        spectrum = torch.stft(audio, self.FFT, self.HOP, window=self.window, return_complex=True, pad_mode="constant")
+    def compute(self, audio: DeviceAudio) -> Tensor:
+        self.counts.of_items = counts = audio.lengths // self.HOP + 1
+        spectrum = torch.stft(
+            audio.waveforms, self.FFT, self.HOP, window=self.window, return_complex=True, pad_mode="constant"
+        )
         real = length_mask(counts, spectrum.shape[2])[:, None]
         net = self.network
         mels = net["mel"]((spectrum.abs().square() * real).transpose(1, 2)).abs().add(1e-10).log().transpose(1, 2)
@@ -182,7 +211,7 @@ class Ecapa(Net):
         weight = weight.masked_fill(~real, -torch.inf).softmax(2)
         mean = (weight * hidden).sum(2)
         spread = (weight * (hidden - mean[..., None]).square()).sum(2).clamp(1e-12).sqrt()
-        return net["out"](torch.cat([mean, spread], 1)).log_softmax(-1).cpu()
+        return net["out"](torch.cat([mean, spread], 1)).log_softmax(-1)
 
     def _run_block(self, block: nn.ModuleDict, hidden: Tensor, real: Tensor) -> Tensor:
         first, *rest = block["before"](hidden).relu().chunk(self.SCALE, 1)
@@ -197,8 +226,8 @@ class Ecapa(Net):
 class Dnsmos(Net):
     """DNSMOS P.835: log power of 900 frames and 161 bins, then convolutions, then three linear layers."""
 
-    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype) -> None:
-        super().__init__("dnsmos", device, dtype)
+    def __init__(self, sizes: Sizes, device: str, dtype: torch.dtype, *, tf32: bool) -> None:
+        super().__init__("dnsmos", device, dtype, tf32=tf32)
         c, self.samples = sizes.dnsmos_channels, sizes.dnsmos_samples
         plan = [(1, 4 * c), (4 * c, 2 * c), (2 * c, 2 * c), (2 * c, c), "pool", (c, c), "pool", (c, c), "pool"]
         with torch.device("meta"):
@@ -212,17 +241,11 @@ class Dnsmos(Net):
         self.convolve, self.rate = fill(network, device).to(dtype)
         self.window = torch.ones(320, device=device)
 
-    def outputs(self, batch: Batch) -> Tensor:
-        audio, lengths = self.upload(batch)
-        counts = (lengths // self.samples).clamp(min=1).tolist()
-        rows = zip(audio, lengths.tolist(), counts, strict=True)
-        windows = torch.cat([self._cut(row[:n], count) for row, n, count in rows])
-        rated = torch.cat([self._rate(part) for part in windows.split(8)]).cpu()
+    def compute(self, audio: DeviceAudio) -> Tensor:
+        counts = np.maximum(1, audio.host_lengths // self.samples).tolist()
+        windows = cut_windows_on_device(audio, counts, self.samples)
+        rated = torch.cat([self._rate(part) for part in windows.split(8)])
         return torch.stack([own.mean(0) for own in rated.split(counts)])
-
-    def _cut(self, audio: Tensor, count: int) -> Tensor:
-        needed = count * self.samples
-        return audio.repeat(-(-needed // len(audio)))[:needed].view(count, self.samples)
 
     def _rate(self, windows: Tensor) -> Tensor:
         spectrum = torch.stft(windows, 320, 160, window=self.window, center=False, return_complex=True)
@@ -230,9 +253,11 @@ class Dnsmos(Net):
         return self.rate(self.convolve(power.to(self.dtype)).amax((2, 3))).float()
 
 
-def make_nets(sizes: Sizes, device: str, dtype: torch.dtype) -> list[Net]:
+def make_nets(sizes: Sizes, device: str, plan: Plan, *, tf32: bool) -> list[Net]:
+    """Make the four networks in the precisions of a plan; with ``tf32`` those in float32 multiply in TF32."""
     torch.manual_seed(0)
-    return [make(sizes, device, dtype) for make in (Conformer, Mms, Ecapa, Dnsmos)]
+    kinds = {"conformer": Conformer, "mms": Mms, "voxlingua": Ecapa, "dnsmos": Dnsmos}
+    return [make(sizes, device, plan[name], tf32=tf32 and plan[name] is torch.float32) for name, make in kinds.items()]
 
 
 def fill(network: nn.Module, device: str) -> nn.Module:

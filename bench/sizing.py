@@ -10,6 +10,8 @@ Text and CTC: an IndicConformer has the real vocabulary size and frame rate but 
 is that of all steps except the network. The size of the CTC lattice (frames x states) is counted, because the time of
 CTC grows with it.
 
+Silero VAD: the real weights in ONNX Runtime. On a box with a GPU it runs there.
+
 Batching: the audio is copied once into the arena and once into the batch.
 
 CPU time is that of this process, as the median of the rounds. The script prints a table and writes
@@ -44,6 +46,7 @@ from validation.inference.protocol import Arena
 from validation.local.sample_corpus import decode_clip, load_clips
 from validation.models.batching import pad_batch
 from validation.models.conformer.model import IndicConformer
+from validation.models.silero import SileroVad
 from validation.models.weights_folder import hash_weights_folders, write_lock
 from validation.settings import Settings
 from validation.storage.store import open_store
@@ -70,6 +73,7 @@ def main() -> None:
         results |= measure_corpus(Path(folder), speech, options.rounds)
         for name, (container, subtype) in OTHER_FORMATS.items():
             results[f"decode {name}"] = measure_format(speech, container, subtype, options.rounds)
+        results["Silero VAD"] = measure_silero(speech, options.rounds)
         results |= measure_conformer(Path(folder) / "weights", speech, options.rounds)
     results["copy into arena and batch"] = measure_copies(speech, options.rounds)
     per_hour = {name: {unit: value / hours for unit, value in own.items()} for name, own in results.items()}
@@ -152,7 +156,7 @@ def measure_conformer(weights: Path, speech: Sequence[Waveform], rounds: int) ->
     """Measure the CPU time of IndicConformer without its network, inside the engine and after the engine."""
     save_conformer(weights / "indicconformer-600m")
     write_lock(weights / "weights.lock", hash_weights_folders(weights))
-    model = IndicConformer(threads=1, root=weights, placement=DeviceConfig())
+    model = IndicConformer(threads=1, root=weights, device_config=DeviceConfig())
     engine = model._engine = MeteredEngine(model._engine)  # noqa: SLF001 - there is no public setter
     utterances = [Utterance(audio, make_text(n), "hi") for n, audio in enumerate(speech)]
     batches = [pad_batch(utterances[start : start + BATCH]) for start in range(0, len(utterances), BATCH)]
@@ -174,6 +178,12 @@ def measure_conformer(weights: Path, speech: Sequence[Waveform], rounds: int) ->
         "Conformer features, log-softmax": {"cpu_s": engine_s},
         "Conformer languages, CTC, text": {"cpu_s": total - engine_s, "lattice": lattice, "tokens": tokens},
     }
+
+
+def measure_silero(speech: Sequence[Waveform], rounds: int) -> dict[str, float]:
+    """Measure the CPU time of Silero VAD in ONNX Runtime, as on a box without a GPU."""
+    model, batch = SileroVad(threads=1), pad_batch([Utterance(audio, "", None) for audio in speech])
+    return {"cpu_s": cpu_s(lambda: model.score(batch), rounds)}
 
 
 def make_text(seed: int) -> str:

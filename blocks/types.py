@@ -1,8 +1,9 @@
-"""The block types of the fleet, and the block documents for settings that the control plane's environment lacks.
+"""The Prefect block types for the database, the suite and the Vast.ai account, and functions that load their documents.
 
-`prefect block register --module blocks.types` registers the types, and so does `vfleet bootstrap`. The environment
-takes precedence: a block document supplies only settings that the environment lacks. So a block document cannot
-redirect a command whose environment is complete, and a box needs no right to read blocks.
+The control plane takes from a block document only settings that its environment lacks, so a block document cannot
+redirect a command whose environment is complete. A box takes all settings from its own environment, so it needs no
+right to read blocks. `prefect block register --module blocks.types` registers the types, and so
+does `vfleet bootstrap`.
 """
 
 import os

@@ -28,14 +28,16 @@ class LineFormatter(logging.Formatter):
         return "\n".join(map(for_log, super().formatException(ei).split("\n")))
 
 
-def configure_logging(form: str) -> None:
-    """Configure the root logger to write to stderr at level INFO. Programs that Prefect does not start call this.
+def configure_logging(line_format: str) -> None:
+    """Log to stderr from level INFO, with control characters escaped (``LineFormatter``).
+
+    Programs in which Prefect does not set up logging call this: bootstrap, inference server and gateway proxy.
 
     Args:
-        form: the format of a line, as for ``logging.Formatter``.
+        line_format: the format of a line, as for ``logging.Formatter``.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter(form))
+    handler.setFormatter(LineFormatter(line_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

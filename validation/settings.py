@@ -122,6 +122,13 @@ class Settings(BaseSettings):
         description="What runs IndicConformer: ONNX Runtime (always float32) or torch (at VFLEET_PRECISION). auto is "
         "torch on a GPU and ONNX Runtime on a CPU.",
     )
+    compile_layers: Literal["auto", "on", "off"] = Field(
+        "auto",
+        json_schema_extra=BOX,
+        description="Whether torch compiles the layers of MMS-LID and IndicConformer at the start of the inference "
+        "server. auto compiles on a GPU if a C compiler and triton are installed. The code is kept in "
+        "~/.cache/validation-fleet/compiled.",
+    )
     weights: Path | None = Field(
         default=None,
         json_schema_extra=BOX,

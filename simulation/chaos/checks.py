@@ -3,15 +3,21 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import psutil
+from obstore.store import ObjectStore
 
+from simulation.chaos.corpus import ProcessKilled
 from simulation.chaos.environment import ChaosEnvironment
 from simulation.chaos.proxy import RUN_MARKER
 from validation.control.audit import audit
+from validation.corpus.fetch import fetch_layout
+from validation.errors import Permanent
+from validation.ledger.chunks import MAX_CRASHES
 from validation.ledger.queries import read_open_chunks, read_view
 from validation.local.prefect_client import PROJECT
 from validation.local.process import is_alive
@@ -75,8 +81,24 @@ def _check_videos(environment: ChaosEnvironment) -> Iterator[str]:
         status, error = row["validation_status"], row["validation_error"]
         if made.error is None and (status != "validated" or row["validation_segments"] != made.segments):
             yield f"{video_id} is {status} with {row['validation_segments']} segments of {made.segments}: {error}"
-        if made.error is not None and (status != "validation_failed" or made.error not in (error or "")):
-            yield f"{video_id} is {status} ({error}), not failed because {made.error!r}"
+        if made.error and (status != "validation_failed" or find_failure(environment.source, row) is not made.error):
+            yield f"{video_id} is {status} ({error}), not failed because of {made.error.__name__}"
+
+
+def find_failure(source: ObjectStore, row: Mapping[str, Any]) -> type[Permanent] | None:
+    """Return the kind of error with which a video failed; None if the ledger has another error than a reader finds.
+
+    The ledger stores the sentence of an error and not its kind. So the object is read again, as a worker reads it.
+
+    Args:
+        source: the store of the tars.
+        row: the row of the video in the view ``video_outcomes``.
+    """
+    try:
+        fetch_layout(source, f"{row['video_id']}.tar")
+    except Permanent as error:
+        return type(error) if str(error) in (row["validation_error"] or "") else None
+    return ProcessKilled if row["validation_crashes"] >= MAX_CRASHES else None
 
 
 def _check_workers(environment: ChaosEnvironment) -> Iterator[str]:

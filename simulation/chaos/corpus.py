@@ -5,14 +5,21 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from validation.corpus.pack import PackedSegment, pack_video
+from validation.corpus.tar import TarCorrupt
 from validation.domain import SAMPLE_RATE, Seconds, Video, Waveform
+from validation.errors import Permanent
 from validation.local.sample_corpus import decode_clip, load_clips
+from validation.storage.errors import ObjectMissing
 
 POISON = "poison"
 """Id of the one video whose download kills the flow process."""
 SLICE_S: tuple[Seconds, Seconds] = (0.8, 2.0)
 BROKEN_EVERY = 15
 """One video in 15 is broken, by the functions in ``BREAKERS`` in turn."""
+
+
+class ProcessKilled(Permanent):
+    """The kind of failure of ``POISON``. The ledger counts the crashes; no program raises this error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +30,8 @@ class ChaosVideo:
     tar: bytes | None
     """The content of the tar; None if no object is uploaded on purpose."""
     segments: int
-    error: str | None = None
-    """A part of the error with which the video must fail; None if the video must be validated."""
+    error: type[Permanent] | None = None
+    """The kind of error with which the video must fail; None if the video must be validated."""
 
 
 class ChaosCorpus:
@@ -44,7 +51,7 @@ class ChaosCorpus:
 
     def _make(self, number: int) -> ChaosVideo:
         if number == 0:
-            return replace(self._pack(POISON), error="poison: its process died 3 times")
+            return replace(self._pack(POISON), error=ProcessKilled)
         if number % BROKEN_EVERY:
             return self._pack(f"video-{number:05d}")
         return BREAKERS[number // BROKEN_EVERY % len(BREAKERS)](self._pack, number)
@@ -67,13 +74,13 @@ class ChaosCorpus:
 
 def omit_object(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
     """Make a video whose tar is not uploaded."""
-    return replace(pack(f"missing-{number:05d}"), tar=None, error="does not exist")
+    return replace(pack(f"missing-{number:05d}"), tar=None, error=ObjectMissing)
 
 
 def truncate_tar(pack: Callable[[str], ChaosVideo], number: int) -> ChaosVideo:
     """Make a video whose tar is cut in half, as after an interrupted upload."""
     whole = pack(f"cut-{number:05d}")
-    return replace(whole, tar=(whole.tar or b"")[: len(whole.tar or b"") // 2], error="the tar is broken")
+    return replace(whole, tar=(whole.tar or b"")[: len(whole.tar or b"") // 2], error=TarCorrupt)
 
 
 BREAKERS = (omit_object, truncate_tar)

@@ -71,7 +71,7 @@ def count_chunks(engine: Engine) -> int:
 
 
 def _read(name: str) -> TextClause:
-    return text((STATEMENTS / f"{name}.sql").read_text())
+    return text((STATEMENTS / f"{name}.sql").read_text(encoding="utf-8"))
 
 
 def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:

@@ -44,4 +44,4 @@ def write_profile(path: Path, profile: FaultProfile) -> None:
 
 
 def read_profile(path: Path) -> FaultProfile:
-    return {NetworkFault(name): share for name, share in json.loads(path.read_text()).items()}
+    return {NetworkFault(name): share for name, share in json.loads(path.read_text(encoding="utf-8")).items()}

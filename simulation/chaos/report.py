@@ -139,4 +139,4 @@ def _print_counts(console: Console, report: ChaosReport) -> None:
 
 def write_report(path: Path, report: ChaosReport) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report.to_json())
+    path.write_text(report.to_json(), encoding="utf-8")

@@ -18,7 +18,7 @@ class SimulatedClock:
         self._engine = engine
         with engine.begin() as connection:
             cursor = connection.connection.cursor()  # use the driver directly, because the script contains % and $
-            cursor.execute((STATEMENTS / "simulate_clock.sql").read_text())
+            cursor.execute((STATEMENTS / "simulate_clock.sql").read_text(encoding="utf-8"))
             cursor.close()
         self.set(now)
 
@@ -55,5 +55,5 @@ def read_wanted_labels(engine: Engine) -> set[str]:
 
 def _execute(engine: Engine, name: str, **parameters: Any) -> list[Row[Any]]:
     with engine.begin() as connection:
-        done = connection.execute(text((STATEMENTS / f"{name}.sql").read_text()), parameters)
+        done = connection.execute(text((STATEMENTS / f"{name}.sql").read_text(encoding="utf-8")), parameters)
         return list(done) if done.returns_rows else []

@@ -128,4 +128,4 @@ def write_report(path: Path, report: SoakReport) -> None:
         asdict(strategy) | {"usd_per_1000_audio_h": strategy.usd_per_1000_audio_h} for strategy in report.strategies
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(report) | {"strategies": strategies}, indent=1))
+    path.write_text(json.dumps(asdict(report) | {"strategies": strategies}, indent=1), encoding="utf-8")

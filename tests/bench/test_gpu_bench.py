@@ -51,6 +51,19 @@ def test_failing_step_keeps_the_results_of_the_others(tmp_path, monkeypatch, cap
     assert "FAILED early: OutOfMemoryError" in capsys.readouterr().out
 
 
+def test_the_time_line_of_a_device_shows_its_gaps(monkeypatch):
+    """Kernels that overlap leave no gap; the share in which the device computed is the rest."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    from gpu_timeline import describe_timeline, find_gaps
+
+    spans = [(50.0, 60.0), (0.0, 10.0), (5.0, 30.0), (40.0, 45.0), (41.0, 50.0)]
+    assert find_gaps(spans) == [(30.0, 40.0)]
+    told = describe_timeline(spans)
+    assert told["busy"] == pytest.approx(5 / 6)
+    assert told["longest_gaps_ms"] == [0.01]
+    assert describe_timeline([])["gaps"] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_step_runs_without_a_gpu(tmp_path):
@@ -59,15 +72,15 @@ def test_every_step_runs_without_a_gpu(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=800)
     assert ended.returncode == 0, ended.stderr[-2000:]
     results = json.loads((tmp_path / "gpu.json").read_text())
-    assert set(results["plain"]) | set(results["ladder"]) == {
-        "plain fp32",
-        "plain TF32",
-        "TF32 + pool",
-        "+ bfloat16",
-        "+ float16",
-    }
+    assert list(results["plain"] | results["ladder"]) == [
+        "plain fp32", "pooled fp32", "+ MMS-LID fp16", "+ Conformer fp16", "+ others in TF32", "+ nothing waits",
+        "+ compiled",
+    ]  # fmt: skip
+    assert set(results["ladder"]["+ compiled"]["shares"]) == {"conformer", "mms", "voxlingua", "dnsmos"}
+    assert 0 < results["profile"]["timeline"]["busy"] <= 1
     assert max(net["batch against single"] for net in results["parity"].values()) < 1e-4
     assert results["server"]["clients"] == 4
     assert results["server"]["of fp16 ceiling"] > 0
+    assert 0 < results["server"]["busy"] <= 1
     assert results["failed"] == {}
     assert "no number above means anything" in ended.stdout

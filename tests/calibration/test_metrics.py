@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validation.calibration.fault_injection import SOUND, ClipVariant
-from validation.calibration.limits import apply_proposals, cross_validate_loss, measure_loss, propose_limits
+from validation.calibration.limits import (
+    apply_proposals,
+    cross_validate_false_alarms,
+    measure_false_alarms,
+    propose_limits,
+)
 from validation.calibration.metrics import (
     EvaluatedClip,
     estimate,
@@ -96,7 +101,7 @@ def test_proposed_limit_keeps_the_allowed_loss(sound, faulty, max_loss, op):
     for proposal in propose_limits(variants, rules, max_loss=max_loss):
         assert proposal.loss.value <= max_loss
         assert proposal.finds > proposal.finds_before or proposal.loss_before.value > max_loss
-        rejected, not_accepted = measure_loss(variants, apply_proposals(rules, [proposal], "c"))
+        rejected, not_accepted = measure_false_alarms(variants, apply_proposals(rules, [proposal], "c"))
         assert rejected == not_accepted == proposal.loss
 
 
@@ -107,8 +112,8 @@ def test_expected_loss_is_measured_on_unseen_clips():
         evaluate("hiss", f"{n:02d}", p=0.58, n=0) for n in range(10)
     ]
     proposed = apply_proposals(RULES, list(propose_limits(variants, RULES, max_loss=0.01)), "c")
-    assert measure_loss(variants, proposed)[0].value == 0.0
-    assert cross_validate_loss(variants, RULES, max_loss=0.01)[0].value == pytest.approx(0.1)
+    assert measure_false_alarms(variants, proposed)[0].value == 0.0
+    assert cross_validate_false_alarms(variants, RULES, max_loss=0.01)[0].value == pytest.approx(0.1)
 
 
 def test_limit_stays_if_no_further_fault_is_found():

@@ -12,11 +12,12 @@ from validation.domain import SAMPLE_RATE, Answer, Scored, Unscored, Utterance
 from validation.hardware.gpu import GpuLost, GpuOutOfMemory
 from validation.models.base import Batch, SegmentModel
 from validation.models.batching import (
+    Bisection,
+    launch_model,
     measure_padding,
     pad_batch,
     padded_cost_s,
     plan_batches,
-    score_with_bisection,
     take_rows,
 )
 
@@ -77,6 +78,10 @@ def test_rows_of_a_batch_lose_superfluous_padding():
 
 def batch_of(texts: Sequence[str]) -> Batch:
     return pad_batch([Utterance(silence(0.2), text, None) for text in texts])
+
+
+def score_with_bisection(model, batch, *, on_oom):
+    return Bisection(model, on_oom).answer(batch, launch_model(model, batch))
 
 
 def never(batch: Batch) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 
 from simulation.tiny_models.language_id import save_mms
-from tests.support.speech_samples import ask, silence
+from tests.support.speech_samples import ask, log_p_of, silence
 from tests.support.tiny_indic import batches, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
@@ -29,10 +29,10 @@ def mms(weights_root) -> MmsLid:
 def test_the_batch_does_not_change_the_prediction(mms, utterances):
     """Padded and masked, a segment's log-probabilities equal those of the segment alone to 1e-5."""
     batch = pad_batch(utterances)
-    together = np.log(mms._network.forward(batch.waveforms, batch.lengths))
+    together = log_p_of(mms._network.forward, batch)
     for row, utterance in zip(together, utterances, strict=True):
         own = pad_batch([utterance])
-        assert row == pytest.approx(np.log(mms._network.forward(own.waveforms, own.lengths))[0], abs=1e-5)
+        assert row == pytest.approx(log_p_of(mms._network.forward, own)[0], abs=1e-5)
 
 
 def test_it_equals_the_library(mms, weights_root):
@@ -47,7 +47,7 @@ def test_it_equals_the_library(mms, weights_root):
         with torch.inference_mode():
             logits = stock(**extractor(audio, sampling_rate=16_000, return_tensors="pt")).logits
         own = pad_batch([Utterance(audio, "", None)])
-        assert np.log(mms._network.forward(own.waveforms, own.lengths))[0] == pytest.approx(
+        assert log_p_of(mms._network.forward, own)[0] == pytest.approx(
             logits[0].double().log_softmax(-1).numpy(), abs=1e-5
         )
 
@@ -167,10 +167,10 @@ def test_an_adapter_and_old_names_of_the_weight_norm_equal_the_library(tmp_path)
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     audios = [voice(duration_s, seed=6) for duration_s in (0.4, 5.0)]
     batch = pad_batch([Utterance(audio, "", None) for audio in audios])
-    for row, audio in zip(ours._network.forward(batch.waveforms, batch.lengths), audios, strict=True):
+    for row, audio in zip(log_p_of(ours._network.forward, batch), audios, strict=True):
         with torch.inference_mode():
             logits = stock(**extractor(audio, sampling_rate=16_000, return_tensors="pt")).logits
-        assert np.log(row) == pytest.approx(logits[0].double().log_softmax(-1).numpy(), abs=1e-5)
+        assert row == pytest.approx(logits[0].double().log_softmax(-1).numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 
 from simulation.tiny_models.language_id import save_voxlingua
-from tests.support.speech_samples import ask, silence
+from tests.support.speech_samples import ask, log_p_of, silence
 from tests.support.tiny_indic import batches, lock, voice
 from validation.domain import Unscored, Utterance
 from validation.errors import BadInput
@@ -37,12 +37,11 @@ def stock_log_p(stock, *utterances: Utterance):
 @given(batches())
 def test_the_batch_does_not_change_the_prediction(voxlingua, utterances):
     """Reflected at its own end, a segment's log-probabilities equal those of the segment alone to 1e-5."""
-    predict = voxlingua._network.predict
     batch = pad_batch(utterances)
-    together = np.log(predict(batch.waveforms, batch.lengths))
+    together = log_p_of(voxlingua._network.predict, batch)
     for row, utterance in zip(together, utterances, strict=True):
         own = pad_batch([utterance])
-        assert row == pytest.approx(np.log(predict(own.waveforms, own.lengths))[0], abs=1e-5)
+        assert row == pytest.approx(log_p_of(voxlingua._network.predict, own)[0], abs=1e-5)
 
 
 def test_it_equals_the_library_on_single_segments_only(voxlingua, stock):
@@ -52,7 +51,7 @@ def test_it_equals_the_library_on_single_segments_only(voxlingua, stock):
     utterances = [Utterance(voice(duration_s, seed=4), "", "hi") for duration_s in (0.1, 1.37, 9.0)]
     for utterance in utterances:
         own = pad_batch([utterance])
-        ours = np.log(voxlingua._network.predict(own.waveforms, own.lengths))[0]
+        ours = log_p_of(voxlingua._network.predict, own)[0]
         assert ours == pytest.approx(stock_log_p(stock, utterance)[0], abs=1e-5)
     assert np.abs(stock_log_p(stock, *utterances)[1] - stock_log_p(stock, utterances[1])[0]).max() > 1e-2
 

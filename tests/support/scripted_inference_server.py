@@ -12,8 +12,8 @@
 | a file `broken` beside SCRIPTED_LOG | the model fails on every batch |
 
 SCRIPTED_MEMORY_S: padded seconds that fit the memory. SCRIPTED_BUDGET_S: batch budget at the start. SCRIPTED_REVISION:
-revision of the model. SCRIPTED_PREPARATION_S: how long the preparation of a batch takes at least. SCRIPTED_LOG: file to
-which each batch is appended, as one line of JSON.
+revision of the model. SCRIPTED_PREPARATION_S: how long the preparation of a batch takes at least. SCRIPTED_OVERLAP: two
+batches are in flight, as on a GPU. SCRIPTED_LOG: file to which each batch is appended, as one line of JSON.
 """
 
 import json
@@ -88,5 +88,7 @@ def prepare_slowly(*args: Any, **options: Any) -> Batch:
 
 if __name__ == "__main__":
     executor.pad_batch = prepare_slowly
+    if "SCRIPTED_OVERLAP" in os.environ:
+        executor.overlaps_batches = lambda _suite: True
     suite.SUITES = suites.SUITES = {**suites.SUITES, "scripted": SPEC}
     exit_at_once(main())

@@ -1,17 +1,20 @@
 """Clips of speech, silence and noise, and a function that scores utterances with one model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
+from torch import Tensor
 
 from validation.domain import SAMPLE_RATE, Answer, Scalar, Scored, Utterance, Waveform
-from validation.models.base import SegmentModel
+from validation.models.base import Batch, SegmentModel
 from validation.models.batching import pad_batch
+from validation.models.upload import DeviceAudio, upload
 
 _UNCHANGED = "unchanged"
 
@@ -53,6 +56,11 @@ def values_of(answer: Answer) -> Mapping[str, Scalar]:
 def ask(model: SegmentModel, *utterances: Utterance) -> list[Mapping[str, Scalar]]:
     """Score utterances with a model as one batch."""
     return [values_of(answer) for answer in model.score(pad_batch(utterances))]
+
+
+def log_p_of(classify: Callable[[DeviceAudio], Tensor], batch: Batch) -> NDArray[np.float64]:
+    """The (B, L) log-probabilities of the labels, by the network of a LID model."""
+    return np.log(classify(upload(batch, "cpu")).numpy())
 
 
 def silence(duration_s: float) -> Waveform:

@@ -1,6 +1,8 @@
 """Tiny weights of the suite `indic` in a VFLEET_WEIGHTS folder, and audio with the rhythm of speech."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,6 +10,9 @@ from hypothesis import strategies as st
 from simulation.tiny_models.conformer import save_conformer
 from simulation.tiny_models.language_id import save_mms, save_voxlingua
 from validation.domain import SAMPLE_RATE, Utterance, Waveform
+from validation.models.batching import pad_batch
+from validation.models.conformer.segment import Engine
+from validation.models.upload import upload
 from validation.models.weights_folder import hash_weights_folders, write_lock
 
 LANGUAGES = ("hi", "or", "ta", "kok", "en", "ur", None)
@@ -34,6 +39,14 @@ def voice(duration_s: float, seed: int = 0) -> Waveform:
     audio = (generator.uniform(0.01, 0.3) * syllables * sound).astype(np.float32)
     audio[-1] = 1.0
     return audio
+
+
+def run_engine(engine: Engine, audios: Sequence[Waveform], languages: Sequence[int]) -> SimpleNamespace:
+    """The output of an engine of IndicConformer for a padded batch, as arrays."""
+    batch = pad_batch([Utterance(audio, "", None) for audio in audios])
+    output = engine.run(upload(batch, "cpu"), np.array(languages))
+    arrays = {name: getattr(output, name).numpy() for name in ("log_probs", "best_sums", "best_counts")}
+    return SimpleNamespace(frames=output.frames, **arrays)
 
 
 def batches(*, max_size: int = 5) -> st.SearchStrategy[list[Utterance]]:

@@ -100,20 +100,23 @@ def replace_limit(rule: Rule, condition: Condition, limit: float) -> Rule:
     return rule.model_copy(update={"when": when})
 
 
-def measure_loss(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
-    """Return two shares of the sound variants: those that the rules reject, and those that they do not accept."""
+def measure_false_alarms(evaluated: Sequence[EvaluatedClip], rules: Rules) -> tuple[Estimate, Estimate]:
+    """Return the shares of the sound variants that the rules reject, and that they do not accept (reject or review).
+
+    Both are false alarms, because a sound variant has no fault.
+    """
     verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == SOUND]
-    return _estimate_loss(verdicts, count_clips(evaluated, SOUND))
+    return _estimate_false_alarms(verdicts, count_clips(evaluated, SOUND))
 
 
-def cross_validate_loss(
+def cross_validate_false_alarms(
     evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss: float
 ) -> tuple[Estimate, Estimate]:
-    """Estimate the loss of proposed limits on sound variants of unseen clips.
+    """Estimate the false alarms of proposed limits on sound variants of unseen clips.
 
     The estimate is cross-validated by clip with ``FOLDS`` folds, or one fold per clip if there are fewer clips. Limits
-    are proposed from the clips outside a fold and applied to the clips of the fold. The loss on the clips from which
-    limits were proposed would be too low.
+    are proposed from the clips outside a fold and applied to the clips of the fold. On the clips from which limits
+    were proposed, the share of false alarms would be too low.
 
     Returns:
         The share of the sound variants that is rejected, and the share that is not accepted.
@@ -130,10 +133,10 @@ def cross_validate_loss(
             for each in evaluated
             if each.clip.fault == SOUND and each.clip.original in held_out
         ]
-    return _estimate_loss(verdicts, count_clips(evaluated, SOUND))
+    return _estimate_false_alarms(verdicts, count_clips(evaluated, SOUND))
 
 
-def _estimate_loss(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, Estimate]:
+def _estimate_false_alarms(verdicts: Sequence[Decision], clips: int) -> tuple[Estimate, Estimate]:
     """Return the share of rejected and the share of not accepted verdicts. ``clips`` is the sample size."""
     rejected, accepted = verdicts.count("reject"), verdicts.count("accept")
     return estimate(rejected / len(verdicts), clips), estimate((len(verdicts) - accepted) / len(verdicts), clips)

@@ -143,7 +143,12 @@ def _from_clips(
 ) -> str:
     """Print the limits proposed from trusted clips, and return the text of a rules file with these limits."""
     from validation.calibration.fault_injection import inject_faults
-    from validation.calibration.limits import apply_proposals, count_adjustable, cross_validate_loss, propose_limits
+    from validation.calibration.limits import (
+        apply_proposals,
+        count_adjustable,
+        cross_validate_false_alarms,
+        propose_limits,
+    )
     from validation.calibration.metrics import evaluate_clips, signal_types
     from validation.calibration.trusted_clips import load_trusted_clips
     from validation.models.suite import load_suite
@@ -167,7 +172,7 @@ def _from_clips(
     else:
         _print_proposals(proposals)
         say(f"{count_adjustable(book)} limits of {len(book.rules)} rules were tried, {len(proposals)} are proposed")
-        _print_losses(evaluated, book, proposed, cross_validate_loss(evaluated, book, max_loss=loss))
+        _print_losses(evaluated, book, proposed, cross_validate_false_alarms(evaluated, book, max_loss=loss))
         if len(clips) < 1 / loss:
             say(
                 f"{len(clips)} clips are too few to measure a loss of {loss:.1%}: "
@@ -205,12 +210,12 @@ def _print_losses(
 ) -> None:
     """Print how many sound variants both rules lose, and the share of each fault that they find.
 
-    ``unseen`` is the result of ``cross_validate_loss``.
+    ``unseen`` is the result of ``cross_validate_false_alarms``.
     """
-    from validation.calibration.limits import detection_rate_by_fault, measure_loss
+    from validation.calibration.limits import detection_rate_by_fault, measure_false_alarms
 
     for book in (rules, proposed):
-        rejected, not_accepted = measure_loss(evaluated, book)
+        rejected, not_accepted = measure_false_alarms(evaluated, book)
         say(f"{book.version}: of the sound segments: rejected {rejected}, not accepted {not_accepted}")
     rejected, not_accepted = unseen
     say(

@@ -80,7 +80,10 @@ def list_canaries(
         bool, typer.Option("--json", help="Print results and quarantined workers as one line of strict JSON.")
     ] = False,
 ) -> None:
-    """Show the outcomes of the canaries, the workers in quarantine, and how to requeue the videos of these workers."""
+    """Evaluate committed canaries, then show all outcomes, the workers in quarantine, and how to requeue their videos.
+
+    The new outcomes are recorded in the ledger, as each sweep does: a wrong one can quarantine a worker.
+    """
     from validation.canaries.evaluate import evaluate_canaries
     from validation.ledger.canaries import read_canary_results, read_quarantined_shards, read_quarantined_workers
     from validation.services import open_ledger, open_results

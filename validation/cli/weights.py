@@ -80,10 +80,10 @@ def check(
             print_json({"model": model, "source": entry.source, "revision": revision})
         else:
             say(f"{model} ({entry.source}) is revision {revision}")
-    return _check_deep(json) if deep else ExitCode.OK
+    return _print_deep_check(json) if deep else ExitCode.OK
 
 
-def _check_deep(json: bool) -> int:
+def _print_deep_check(json: bool) -> int:
     """Print every comparison of the deep check. Return exit code 1 if a comparison fails."""
     from validation.models.deep_check import run_deep_check
 

@@ -141,7 +141,7 @@ def main() -> None:
     responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with suppress(OSError):  # if memory runs out, the kernel must kill this process and not the worker
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     with suppress(BrokenPipeError):
         serve(sys.stdin.buffer, responses)
 

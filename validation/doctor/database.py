@@ -170,7 +170,7 @@ def check_box_login(settings: Settings) -> str | None:
 def check_box_limits(settings: Settings) -> str | None:
     """Check the limits of the logins of boxes: connections, sessions, creation of objects, other databases."""
     with _connect(settings) as connection, connection.begin():
-        logins = connection.exec_driver_sql((SQL / "box_logins.sql").read_text()).all()
+        logins = connection.exec_driver_sql((SQL / "box_logins.sql").read_text(encoding="utf-8")).all()
     for each in logins:
         reserved = each.max_connections - CONNECTIONS_RESERVED
         if not 0 <= each.connection_limit <= reserved:
@@ -240,7 +240,7 @@ def _connect(settings: Settings) -> Iterator[Connection]:
 def _read(connection: Connection, question: str) -> Row[Any]:
     """Run ``sql/doctor/<question>.sql`` in a transaction of its own and return its only row."""
     with connection.begin():
-        return connection.exec_driver_sql((SQL / f"{question}.sql").read_text()).one()
+        return connection.exec_driver_sql((SQL / f"{question}.sql").read_text(encoding="utf-8")).one()
 
 
 _MAX_LABELS = 5

@@ -58,7 +58,9 @@ class NginxSettings:
         authorization = base64.b64encode(auth_string.encode()).decode()
         values["pool"] = re.escape(self.pool)
         burst = str(BURST_FACTOR * self.rate)
-        return _AtTemplate(TEMPLATE.read_text()).substitute(values, burst=burst, authorization=authorization)
+        return _AtTemplate(TEMPLATE.read_text(encoding="utf-8")).substitute(
+            values, burst=burst, authorization=authorization
+        )
 
     def write(self, path: Path, auth_string: str) -> None:
         """Write the configuration to a file that only its owner can read.
@@ -68,7 +70,7 @@ class NginxSettings:
         """
         content = self.render(auth_string)
         try:
-            with open(path, "w", opener=_open_private) as file:
+            with open(path, "w", encoding="utf-8", opener=_open_private) as file:
                 file.write(content)
         except OSError as error:
             raise BadInput(f"{path} cannot be written: {error.strerror}") from None

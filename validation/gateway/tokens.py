@@ -117,7 +117,7 @@ class TokenFile:
         return {box: entry.hashed for box, entry in self._read_entries().items()}
 
     def _read_entries(self) -> dict[str, _Entry]:
-        return dict(_parse_lines(self.path.read_text())) if self.path.exists() else {}
+        return dict(_parse_lines(self.path.read_text(encoding="utf-8"))) if self.path.exists() else {}
 
     @contextmanager
     def _edit(self) -> Iterator[dict[str, _Entry]]:

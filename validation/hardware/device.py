@@ -1,5 +1,7 @@
 """The device and the precision in which a suite's networks compute."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -28,6 +30,15 @@ class DeviceConfig:
     def dtype(self) -> torch.dtype:
         return _DTYPES[self.precision]
 
+    @property
+    def tf32(self) -> bool:
+        """Whether small networks that compute in float32 may multiply in TF32, which keeps ten fraction bits.
+
+        They may where the large networks compute in half precision, which keeps as many or fewer. On a GPU without
+        tensor cores for float32 the products take several times as long.
+        """
+        return self.device == "cuda" and self.precision != "float32"
+
 
 def select_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto"] | Precision) -> DeviceConfig:
     """Choose the device and the precision of the networks.
@@ -52,11 +63,23 @@ def select_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["au
 def disable_tf32() -> None:
     """Disable TF32 in torch, so that float32 keeps all 23 fraction bits. With TF32, GPU convolutions keep ten bits.
 
-    The model revisions state float32, and padding may change an answer by at most 1e-5. TF32 breaks both. The sessions
-    of ONNX Runtime disable TF32 too.
+    Model revisions that state float32, and the promise that padding changes an answer by at most 1e-5, do not hold with
+    TF32. Sessions of ONNX Runtime disable TF32 too. A model that allows TF32 says so in its revision.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@contextmanager
+def allowing_tf32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in torch inside this context. The setting holds for the whole process."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def device_from_settings() -> DeviceConfig:

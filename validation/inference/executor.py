@@ -1,16 +1,18 @@
-"""Warm up the models and run them: one thread prepares the next batch while another scores the current batch.
+"""Warm up the models and run them: threads prepare the next batch, launch the current one, and answer the last one.
 
-The scoring thread is the only user of the GPU.
+On a GPU two batches are in flight. While one computes, the other is launched behind it, or its answers are made: the
+GPU does not wait for texts and alignments. On a CPU one thread launches and answers, because the models
+use all cores.
 """
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from queue import Queue
-from typing import NoReturn
+from typing import Literal, NoReturn, TypeAlias
 
 from validation.domain import Answer, Seconds, Unscored
 from validation.exit_codes import ExitCode
@@ -20,9 +22,11 @@ from validation.inference.scheduler import CrashLog, RequestScheduler
 from validation.models.base import Batch
 from validation.models.batching import max_batch_size, pad_batch, padded_cost_s, take_rows
 from validation.models.self_test import SelfTestFailed, find_faults, make_probe_batch, run_self_test
-from validation.models.suite import Suite, find_audio_fault
+from validation.models.suite import LaunchedBatch, Suite, find_audio_fault
 
 log = logging.getLogger(__name__)
+
+State: TypeAlias = Literal["busy", "answers", "preparation", "requests"]
 
 WARMUP_S: Seconds = 10.0
 """Length of an ordinary segment in the warm-up."""
@@ -35,7 +39,8 @@ def warm_up(suite: Suite) -> None:
     """Score two batches of faint noise that fill the batch budget: one of ordinary segments, one of long segments.
 
     The second batch is skipped if the budget is smaller than one long segment. If the GPU memory does not suffice for a
-    batch, the budget shrinks here, before any work.
+    batch, the budget shrinks here, before any work. On a GPU a third batch has one segment, because layers may be
+    compiled at their first use, and compiled for one segment apart.
 
     Raises:
         SelfTestFailed: a model failed, or the GPU memory does not suffice for a single segment.
@@ -44,13 +49,15 @@ def warm_up(suite: Suite) -> None:
     _warm_up_length(suite, WARMUP_S)
     if padded_cost_s(LONG_WARMUP_S) <= suite.budget.seconds:
         _warm_up_length(suite, LONG_WARMUP_S)
+    if suite.device == "cuda":
+        _warm_up_length(suite, WARMUP_S, most=1)
     suite.reset_stats()
 
 
-def _warm_up_length(suite: Suite, duration_s: Seconds) -> None:
-    """Score a batch of noise that fills the budget with segments of this length."""
+def _warm_up_length(suite: Suite, duration_s: Seconds, most: int | None = None) -> None:
     started_s = time.monotonic()
-    count = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
+    fitting = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
+    count = fitting if most is None else min(most, fitting)
     batch = make_probe_batch(suite.columns, count, duration_s, allocate=allocate_pinned_memory)
     for model, fault in find_faults(suite.score_batch(batch)):
         raise SelfTestFailed(model, fault, "before any work")
@@ -68,65 +75,89 @@ def _has_failed(answer: Answer) -> bool:
     return isinstance(answer, Unscored) and answer.fault.kind == "model_failed"
 
 
-@dataclass(slots=True)
-class ExecutorStats:
-    """Times that the executor spent in models and in waiting, in seconds since the start of the server.
+MAX_IN_FLIGHT = 2
+"""The number of batches on a GPU that are launched and not answered yet. With one batch the GPU would wait while its
+answers are made; a third batch would only hold memory."""
 
-    The executor spends the rest of the uptime on writing the crash log and returning answers.
+
+class ExecutorStats:
+    """How the executor has spent its time since the start of the server.
+
+    At each moment it is in one of four states. ``busy``: the device computes. ``answers``: the device has nothing to
+    do, and the answers of a batch are being made. ``preparation``: a batch was taken from the queue and is being padded
+    and copied. ``requests``: the queue has no batch.
     """
 
-    batches: int = 0
-    busy_s: Seconds = 0.0
-    """Time that the models spent on the finished batches."""
-    batch_started_s: Seconds | None = None
-    """Start time of the current batch, by the monotonic clock; None between batches."""
-    batch_taken_s: Seconds | None = None
-    """Time at which the batch in preparation was taken from the queue, by the monotonic clock; None while the queue has
-    no batch."""
-    _wait_started_s: Seconds | None = None
-    _waits: tuple[Seconds, Seconds] = (0.0, 0.0)
-    """The result of ``waits`` at the end of the last wait."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.batches = 0
+        """Answered batches."""
+        self._taken = self._on_device = 0
+        self._started_s: list[Seconds] = []
+        """Start times of the batches that are not answered yet, by the monotonic clock."""
+        self._spent_s: dict[State, Seconds] = {"busy": 0.0, "answers": 0.0, "preparation": 0.0, "requests": 0.0}
+        self._since_s = time.monotonic()
+        self._lock = threading.Lock()
 
     @property
     def current_batch_s(self) -> Seconds:
-        """Time since the start of the current batch; 0 between batches."""
-        started_s = self.batch_started_s
-        return 0.0 if started_s is None else time.monotonic() - started_s
-
-    def waits(self) -> tuple[Seconds, Seconds]:
-        """Return how long the models have waited for a batch, the current wait included.
-
-        Returns:
-            Seconds in which the queue had no batch, because too few requests were pending; seconds in which a batch
-            had been taken from the queue but was still being padded and copied.
-        """
+        """Time since the start of the oldest batch that is not answered; 0 between batches."""
         with self._lock:
-            return self._count_waits()
+            return time.monotonic() - self._started_s[0] if self._started_s else 0.0
 
-    def begin_wait(self) -> None:
-        """Record that the thread of the models begins to wait for a batch."""
+    def spent_s(self) -> Mapping[State, Seconds]:
+        """Return the seconds in each state, the current one included."""
+        with self._enter():
+            return dict(self._spent_s)
+
+    def taken(self) -> None:
+        """Record that a batch was taken from the queue."""
+        with self._enter():
+            self._taken += 1
+
+    def discarded(self) -> None:
+        """Record that a taken batch has no segment that can be scored."""
+        with self._enter():
+            self._taken -= 1
+
+    def launched(self) -> None:
+        """Record that a taken batch starts to compute."""
+        with self._enter():
+            self._taken -= 1
+            self._on_device += 1
+            self._started_s.append(time.monotonic())
+
+    def computed(self) -> None:
+        """Record that the device has done its work on a batch."""
+        with self._enter():
+            self._on_device -= 1
+
+    def answered(self) -> None:
+        """Record that the oldest batch has its answers."""
+        with self._enter():
+            self.batches += 1
+            del self._started_s[0]
+
+    @contextmanager
+    def _enter(self) -> Iterator[None]:
+        """Count the time since the last change for the state so far, before the state changes."""
         with self._lock:
-            self._wait_started_s = time.monotonic()
+            now_s = time.monotonic()
+            self._spent_s[self._state()] += now_s - self._since_s
+            self._since_s = now_s
+            yield
 
-    def end_wait(self) -> None:
-        """Record that this thread has a batch."""
-        with self._lock:
-            self._waits, self._wait_started_s = self._count_waits(), None
-
-    def _count_waits(self) -> tuple[Seconds, Seconds]:
-        """Return the result of ``waits``; the caller holds the lock."""
-        if self._wait_started_s is None:
-            return self._waits
-        now_s, taken_s = time.monotonic(), self.batch_taken_s
-        taken_s = now_s if taken_s is None else max(taken_s, self._wait_started_s)
-        return self._waits[0] + taken_s - self._wait_started_s, self._waits[1] + now_s - taken_s
+    def _state(self) -> State:
+        if self._on_device:
+            return "busy"
+        if self._started_s:
+            return "answers"
+        return "preparation" if self._taken else "requests"
 
 
 class BatchExecutor:
     """An executor of the scheduler's batches. One thread prepares the next batch while another runs the models.
 
-    Each thread drops its batch before it waits for the next, because a batch keeps the arenas of its clients mapped.
+    All threads release a batch before they wait for the next, because a batch keeps the arenas of its clients mapped.
 
     The server process ends on any error of a thread, such as the loss of the GPU. It also ends when a model fails on
     every segment of a batch and then fails the self-test. Then the batch in work is not answered, and the clients
@@ -136,20 +167,21 @@ class BatchExecutor:
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
         self.stats = ExecutorStats()
         self._suite, self._scheduler, self._crash_log = suite, scheduler, crash_log
-        self._free_slots = threading.Semaphore(1)  # one batch is prepared while another is scored
+        self._overlaps = overlaps_batches(suite)
+        self._free_slots = threading.Semaphore(1)  # one batch is prepared ahead
         self._prepared: Queue[tuple[list[Request], Batch]] = Queue()
+        self._places = threading.Semaphore(MAX_IN_FLIGHT if self._overlaps else 1)
+        self._launched: Queue[tuple[list[Request], LaunchedBatch]] = Queue()
 
     def start(self) -> None:
-        """Start both threads."""
-        for step in (self._prepare, self._run_batch):
+        for step in (self._prepare, self._run_batch, *([self._answer] if self._overlaps else [])):
             threading.Thread(target=_repeat, args=(step,), name=step.__name__.strip("_"), daemon=True).start()
 
     def _prepare(self) -> None:
         """Take a batch from the scheduler, pad it and check its audio. Segments with a fault are answered here."""
         self._free_slots.acquire()
-        self.stats.batch_taken_s = None
         requests = self._scheduler.next_batch()
-        self.stats.batch_taken_s = time.monotonic()
+        self.stats.taken()
         batch = pad_batch([request.utterance for request in requests], allocate=allocate_pinned_memory)
         # The padded copy is checked, because a client may still write to its arena after the check.
         faults = [find_audio_fault(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
@@ -162,35 +194,44 @@ class BatchExecutor:
         if requests:
             self._prepared.put((requests, batch))
         else:
+            self.stats.discarded()
             self._free_slots.release()
 
     def _run_batch(self) -> None:
-        """Wait for a prepared batch and score it."""
-        self.stats.begin_wait()
+        self._places.acquire()
         requests, batch = self._prepared.get()
-        self.stats.end_wait()  # before the slot is released, because ``_prepare`` then resets `batch_taken_s`
+        self.stats.launched()
         self._free_slots.release()
-        self._score(requests, batch)
+        self._crash_log.mark_started([request.id for request in requests])
+        self._launched.put((requests, self._suite.launch(batch)))
+        if not self._overlaps:
+            self._answer()
 
-    def _score(self, requests: list[Request], batch: Batch) -> None:
-        """Score a batch and return its answers; test the models that failed on all of its segments."""
-        ids = [request.id for request in requests]
-        self._crash_log.mark_started(ids)
-        started_s = self.stats.batch_started_s = time.monotonic()
-        answers = self._suite.score_batch(batch)
+    def _answer(self) -> None:
+        requests, launched = self._launched.get()
+        launched.wait_for_device()
+        if self._overlaps:
+            self.stats.computed()
+        answers = self._suite.answer(launched)
         if failing := find_failing_models(answers):
             run_self_test(self._suite, failing)
-        self.stats.batch_started_s = None
-        self.stats.busy_s += time.monotonic() - started_s
-        self.stats.batches += 1
-        self._crash_log.mark_finished(ids)
+        if not self._overlaps:
+            self.stats.computed()
+        self.stats.answered()
+        self._crash_log.mark_finished([request.id for request in requests])
         self._scheduler.complete(requests, answers)
+        self._places.release()
+
+
+def overlaps_batches(suite: Suite) -> bool:
+    """Return whether a batch is launched while the answers of another batch are made: on a GPU."""
+    return suite.device == "cuda"
 
 
 def _repeat(step: Callable[[], None]) -> NoReturn:
     """Repeat a thread's step for ever; end the process on an error.
 
-    If only one of the two threads ended, clients would wait for ever.
+    If only one of the threads ended, clients would wait for ever.
     """
     try:
         while True:

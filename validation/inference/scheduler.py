@@ -29,48 +29,50 @@ the segment itself probably causes the later crashes."""
 class CrashLog:
     """A file that counts, per request id, the crashes of the server while that request was being scored.
 
-    Before each batch its ids are written to the file. So at the next start the file holds the ids that were being
-    scored at the crash. The executor thread and the thread that stops the server may call the methods concurrently.
+    The ids are written to a file before each batch; the file outlives the process. At the next start, the ids in the
+    file are those that were being scored at the crash, in up to two batches. The executor's threads and the thread that
+    stops the server may call the methods concurrently.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
         self._closed = False
-        self._crashes, running = _read_crash_log(path)
-        for request_id in running:
+        self._running: dict[str, None] = {}
+        self._crashes, crashed = _read_crash_log(path)
+        for request_id in crashed:
             self._crashes[request_id] = self._crashes.get(request_id, 0) + 1
-        self._write_running(())
+        self._write()
 
     def crash_count(self, request_id: str) -> int:
         """Return how often the server crashed while this request was being scored."""
         return self._crashes.get(request_id, 0)
 
     def mark_started(self, request_ids: Sequence[str]) -> None:
-        """Record the batch that is being scored now."""
-        self._write_running(request_ids)
+        """Record that a batch is being scored from now on."""
+        with self._lock:
+            self._running |= dict.fromkeys(request_ids)
+            self._write()
 
     def mark_finished(self, request_ids: Sequence[str]) -> None:
         """Record that the server survived a batch; its requests have no crashes any more."""
-        for request_id in request_ids:
-            self._crashes.pop(request_id, None)
-        self._write_running(())
+        with self._lock:
+            for request_id in request_ids:
+                self._crashes.pop(request_id, None)
+                self._running.pop(request_id, None)
+            self._write()
 
     def close(self) -> None:
-        """Record an ordinary stop: the requests of the current batch get no crash."""
+        """Record an ordinary stop: the requests of the current batches get no crash."""
         with self._lock:
-            self._replace_file(())
+            self._running.clear()
+            self._write()
             self._closed = True
 
-    def _write_running(self, running: Sequence[str]) -> None:
-        """Record the ids that are being scored, unless the log is closed."""
-        with self._lock:
-            if not self._closed:
-                self._replace_file(running)
-
-    def _replace_file(self, running: Sequence[str]) -> None:
-        """Replace the file. Log an error of the disk."""
+    def _write(self) -> None:
+        if self._closed:
+            return
         try:
-            write_atomically(self._path, json.dumps({"running": list(running), "crashes": self._crashes}))
+            write_atomically(self._path, json.dumps({"running": list(self._running), "crashes": self._crashes}))
         except OSError as error:  # a full disk does not stop the scoring
             log.warning("cannot record in %s which segments are being scored: %s", self._path, error)
 
@@ -85,7 +87,7 @@ def crash_fault(crash_count: int) -> Fault | None:
 def _read_crash_log(path: Path) -> tuple[dict[str, int], list[str]]:
     """Return the crash counts by request id, and the ids that were being scored; both are empty without a file."""
     try:
-        recorded = json.loads(path.read_text())
+        recorded = json.loads(path.read_text(encoding="utf-8"))
         return dict(recorded["crashes"]), list(recorded["running"])
     except (OSError, ValueError, KeyError):  # there is no file, or it has another format
         return {}, []

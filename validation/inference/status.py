@@ -30,7 +30,7 @@ class InferenceStatus:
     def describe(self) -> dict[str, Any]:
         """Return all counters since the start of the server, in JSON types."""
         suite, executor, padding = self.suite, self.executor.stats, self.suite.padding
-        wait_for_requests_s, wait_for_preparation_s = executor.waits()
+        spent_s = executor.spent_s()
         models_s = sum(stats.wall_s for stats in suite.stats.values())
         return {
             "suite": suite.name,
@@ -40,14 +40,15 @@ class InferenceStatus:
             "budget_s": suite.budget.seconds,
             "out_of_memory": suite.budget.overruns,
             "batches": executor.batches,
-            "busy_s": executor.busy_s,
-            "wait_for_requests_s": wait_for_requests_s,
-            "wait_for_preparation_s": wait_for_preparation_s,
+            "busy_s": spent_s["busy"],
+            "wait_for_requests_s": spent_s["requests"],
+            "wait_for_preparation_s": spent_s["preparation"],
+            "wait_for_answers_s": spent_s["answers"],
             "current_batch_s": executor.current_batch_s,
             "audio_s": padding.real_s,
             "padded_s": padding.padded_s,
             "padded_per_real": padding.padded_s / padding.real_s if padding.real_s else None,
-            "audio_s_per_busy_s": padding.real_s / executor.busy_s if executor.busy_s else None,
+            "audio_s_per_busy_s": padding.real_s / spent_s["busy"] if spent_s["busy"] else None,
             "queue": asdict(self.scheduler.stats()),
             "models": {
                 name: asdict(stats) | {"share": stats.wall_s / models_s if models_s else None}
@@ -89,6 +90,11 @@ _COUNTERS = (
         "wait_for_preparation_seconds",
         "Seconds in which the models waited for a batch to be padded and copied.",
         lambda s: s["wait_for_preparation_s"],
+    ),
+    _MetricSpec(
+        "wait_for_answers_seconds",
+        "Seconds in which the device had no work while the answers of a batch were made.",
+        lambda s: s["wait_for_answers_s"],
     ),
     _MetricSpec("audio_seconds", "Audio scored, without padding.", lambda s: s["audio_s"]),
     _MetricSpec("padded_seconds", "Audio scored, with padding.", lambda s: s["padded_s"]),

@@ -64,7 +64,7 @@ class LockWatch:
         """Read once which session blocks the watched session, and keep its description."""
         given = {"pid": self.pid, "statement": self._statement}
         with self._engine.connect() as connection:
-            for row in connection.exec_driver_sql(LOCK_HOLDER.read_text(), given):
+            for row in connection.exec_driver_sql(LOCK_HOLDER.read_text(encoding="utf-8"), given):
                 program = f", {row.application}" if row.application else ""
                 since = f", in a transaction for {row.held_s} s" if row.held_s is not None else ""
                 self._holder = (
@@ -124,7 +124,7 @@ def migrate(engine: Engine) -> str:
     _rebuild_invalid_indexes(engine)
     with _transaction(engine, "functions, views and roles") as connection:
         for source in _replaceable():
-            _execute(connection, source.read_text())
+            _execute(connection, source.read_text(encoding="utf-8"))
     return newest_migration()
 
 
@@ -132,9 +132,9 @@ def render_migration() -> str:
     """Return all SQL of ``migrate`` for a database without the ledger. Needs no connection."""
     parts = [_text("version_table")]
     for path in _migrations():
-        sql, version = path.read_text(), _set_version(_number(path))
+        sql, version = path.read_text(encoding="utf-8"), _set_version(_number(path))
         parts += [sql, "BEGIN;", version, "COMMIT;"] if _is_autocommit(sql) else ["BEGIN;", sql, version, "COMMIT;"]
-    return "\n".join([*parts, "BEGIN;", *(source.read_text() for source in _replaceable()), "COMMIT;"])
+    return "\n".join([*parts, "BEGIN;", *(source.read_text(encoding="utf-8") for source in _replaceable()), "COMMIT;"])
 
 
 def newest_migration() -> str:
@@ -182,7 +182,7 @@ def _prepare(engine: Engine) -> str:
 
 def _apply(engine: Engine, path: Path) -> None:
     """Execute one migration and record its number: in one transaction, unless the migration is marked autocommit."""
-    sql, version = path.read_text(), _set_version(_number(path))
+    sql, version = path.read_text(encoding="utf-8"), _set_version(_number(path))
     if not _is_autocommit(sql):
         with _transaction(engine, path.name) as connection:
             _execute(connection, "LOCK TABLE validation.alembic_version IN EXCLUSIVE MODE")
@@ -249,7 +249,7 @@ def _execute(connection: Connection, sql: str) -> None:
 
 def _text(name: str) -> str:
     """Read the statement ``sql/migrate/<name>.sql``."""
-    return (SQL / "migrate" / f"{name}.sql").read_text()
+    return (SQL / "migrate" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _set_version(revision: str) -> str:
@@ -273,7 +273,7 @@ def _is_autocommit(sql: str) -> bool:
 
 def _index_names() -> list[str]:
     """Return the names of the indexes that migrations create."""
-    return [name for path in _migrations() for name in _INDEX_NAME.findall(path.read_text())]
+    return [name for path in _migrations() for name in _INDEX_NAME.findall(path.read_text(encoding="utf-8"))]
 
 
 def _replaceable() -> Iterator[Path]:
@@ -286,6 +286,9 @@ def _replaceable() -> Iterator[Path]:
 def _views_in_order() -> Iterator[Path]:
     """Yield the SQL files of the views, each view after the views that it reads."""
     files = {path.stem: path for path in sorted((SQL / "views").glob("*.sql"))}
-    reads = {name: set(_VIEW_NAME.findall(path.read_text())) & files.keys() - {name} for name, path in files.items()}
+    reads = {
+        name: set(_VIEW_NAME.findall(path.read_text(encoding="utf-8"))) & files.keys() - {name}
+        for name, path in files.items()
+    }
     for name in TopologicalSorter(reads).static_order():
         yield files[name]

@@ -21,7 +21,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 """Column -> allowed types, for each column that the ledger reads or writes. `status` may also be an enum.
 
 Section 3 of docs/deploy.md documents the columns."""
-_COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text()
+_COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text(encoding="utf-8")
 _TABLE = "r"
 """The kind of an ordinary table in pg_class.relkind."""
 

@@ -37,7 +37,7 @@ def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
                 for v in videos[start : start + BATCH]
             ]
             with engine.begin() as connection:
-                new += connection.execute(text(SEED.read_text()), {"videos": json.dumps(rows)}).rowcount
+                new += connection.execute(text(SEED.read_text(encoding="utf-8")), {"videos": json.dumps(rows)}).rowcount
     except DBAPIError as error:
         raise translate_error(error, engine, "seed", {}) from error
     return new

@@ -208,7 +208,7 @@ class EmbeddedPostgres(EmbeddedService):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         os.chown(unfinished, account.uid, account.gid)
-        with tempfile.NamedTemporaryFile("w", dir=self._home) as password_file:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self._home) as password_file:
             os.chown(password_file.name, account.uid, account.gid)
             password_file.write(self._password)
             password_file.flush()
@@ -262,7 +262,7 @@ class EmbeddedPostgres(EmbeddedService):
             unfinished.touch(mode=0o600)
             unfinished.write_text(secrets.token_hex(16))
             unfinished.rename(path)
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
 
 
 def _kill_orphans(data_dir: Path) -> None:

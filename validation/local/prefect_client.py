@@ -148,7 +148,7 @@ class PrefectClient:
         with self._restore_pauses(), without_image(PROJECT / "prefect.yaml") as plain:
             self.run("deploy", "--all", "--prefect-file", str(plain))
         self._delete_retired_schedules()
-        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text())["automations"]:
+        for wanted in yaml.safe_load((PROJECT / "automations.yaml").read_text(encoding="utf-8"))["automations"]:
             if (complete := self._fill_in_blocks(wanted)) is not None:
                 self._automate(complete)
 
@@ -288,11 +288,11 @@ class RetryingTransport(httpx.HTTPTransport):
 @contextmanager
 def without_image(prefect_file: Path) -> Iterator[Path]:
     """Yield the path of a temporary copy of prefect.yaml without build and push steps, so that no Docker is needed."""
-    described = yaml.safe_load(prefect_file.read_text())
+    described = yaml.safe_load(prefect_file.read_text(encoding="utf-8"))
     for deployment in described["deployments"]:
         deployment.pop("build", None)
         deployment.pop("push", None)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as plain:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yaml") as plain:
         yaml.safe_dump(described, plain)
         plain.flush()
         yield Path(plain.name)

@@ -174,7 +174,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Pat
 def _read_record(pid_path: Path) -> dict[str, float]:
     """Read a pid file: the process id, its start and the id of its parent. Empty if the file cannot be read."""
     try:
-        record = json.loads(pid_path.read_text())
+        record = json.loads(pid_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the file is missing, or a kill truncated it
         return {}
     return dict(record)

@@ -75,7 +75,7 @@ def load_clips() -> dict[str, PackedSegment]:
         entry["file"].removesuffix(".flac"): PackedSegment(
             (CLIPS / entry["file"]).read_bytes(), entry["text"], entry["lang"]
         )
-        for entry in json.loads((CLIPS / "manifest.json").read_text())
+        for entry in json.loads((CLIPS / "manifest.json").read_text(encoding="utf-8"))
     }
 
 

@@ -212,7 +212,7 @@ class EmbeddedPrefect(EmbeddedService):
 
 def read_settings_file(path: Path) -> dict[str, str]:
     """Read a file with one assignment per line, with shell quoting and comments, as a mapping."""
-    words = shlex.split(path.read_text(), comments=True)
+    words = shlex.split(path.read_text(encoding="utf-8"), comments=True)
     return dict(word.split("=", 1) for word in words)
 
 

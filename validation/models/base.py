@@ -3,16 +3,19 @@
 This module imports no package that a bare GPU machine may lack.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from validation.domain import Answer, Column, ColumnType
 
-__all__ = ["Batch", "Column", "ColumnType", "SegmentModel"]
+__all__ = ["Answering", "Batch", "Column", "ColumnType", "LaunchableModel", "SegmentModel"]
+
+Answering: TypeAlias = Callable[[], Sequence[Answer]]
+"""A function that waits for the work of a model on a batch, and returns the answers. Any thread may call it, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Batch:
         texts: B stored transcripts, as the tar has them.
         languages: B declared languages, None for a segment without one.
         requested_models: B items: the names of the models that must score the segment, or None for all models.
+        uploads: the audio on each device that has it: see ``upload.upload``.
     """
 
     waveforms: NDArray[np.float32]
@@ -32,6 +36,7 @@ class Batch:
     texts: Sequence[str]
     languages: Sequence[str | None]
     requested_models: Sequence[Sequence[str] | None]
+    uploads: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -61,6 +66,25 @@ class SegmentModel(Protocol):
             B answers in the order of the segments. The answer for a segment does not depend on the rest of the batch.
 
         Raises:
-            Exception: the model failed, and no segment has an answer. ``score_with_bisection`` handles the error.
+            Exception: the model failed, and no segment has an answer. ``batching.Bisection`` handles the error.
+        """
+        ...
+
+
+@runtime_checkable
+class LaunchableModel(SegmentModel, Protocol):
+    """A model that computes on a device, and whose device work can be queued without waiting for it."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+
+    def launch(self, batch: Batch) -> Answering:
+        """Queue the device work for a batch; return the function that waits for it and makes the answers.
+
+        Between the call and the end of the device work the host reads no result. Only one thread may launch at a time;
+        another thread may make the answers meanwhile. ``score(batch)`` returns the same as ``launch(batch)()``.
+
+        Raises:
+            Exception: as ``score``; the returned function may raise too.
         """
         ...

@@ -8,8 +8,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from validation.domain import SAMPLE_RATE, Answer, Fault, Seconds, Unscored, Utterance, Waveform
 from validation.files import write_atomically
 from validation.hardware.gpu import GpuLost, GpuOutOfMemory, convert_gpu_errors
-from validation.models.base import Batch, SegmentModel
+from validation.models.base import Answering, Batch, LaunchableModel, SegmentModel
 from validation.models.weights import default_weights_cache
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Pa
 def _read_budget(path: Path | None) -> Seconds | None:
     """Read a saved budget in padded seconds; return None without a path, without a file, or for another file."""
     with suppress(OSError, ValueError, KeyError, TypeError):  # no file, or not a budget file
-        return float(json.loads(path.read_text())["budget_s"]) if path else None
+        return float(json.loads(path.read_text(encoding="utf-8"))["budget_s"]) if path else None
     return None
 
 
@@ -221,55 +221,91 @@ def _write_budget(path: Path | None, seconds: Seconds) -> None:
 # --- Bisection ------------------------------------------------------------------------------------------------
 
 
-def score_with_bisection(model: SegmentModel, batch: Batch, *, on_oom: Callable[[Batch], None]) -> list[Answer]:
-    """Score a batch; bisect a batch on which the model fails, so that only the failing items have no answer.
+def launch_model(model: SegmentModel, batch: Batch) -> Answering:
+    """Queue the work of a model on a batch; return the function that answers. It raises the errors of the launch.
 
-    A failing batch is split into halves until each failing item is alone. One failing item among B items costs about
-    ``2 log2 B`` further calls, and does not change the answers of the other items. If the whole batch does not fit in
-    GPU memory, the batch is tried once more, because the first failure has emptied torch's cache. After a second
-    failure the batch is split until the parts fit.
-
-    Args:
-        model: the model that scores the batch.
-        batch: the segments.
-        on_oom: a function that is called with every batch of more than one item that does not fit in GPU memory.
-
-    Returns:
-        One answer per item, in order. An item that fails in a batch by itself is ``Unscored``, with the fault
-        ``out_of_memory`` if the item does not fit in GPU memory, else ``model_failed``.
+    A model that cannot queue its work computes when the function is called.
 
     Raises:
-        GpuLost: this process cannot use the GPU any more. No item is the cause.
+        GpuLost: this process cannot use the GPU any more.
     """
-    return _bisect(model, batch, on_oom, tries=2)
-
-
-def _bisect(model: SegmentModel, batch: Batch, on_oom: Callable[[Batch], None], *, tries: int = 1) -> list[Answer]:
-    """Score a batch; after a failure, score its halves. ``tries`` is how often the batch may run out of GPU memory."""
+    if not isinstance(model, LaunchableModel):
+        return lambda: model.score(batch)
     try:
-        return _score_batch(model, batch)
+        return convert_gpu_errors(lambda: model.launch(batch))
     except GpuLost:
         raise
-    except GpuOutOfMemory as error:
-        if tries > 1:
-            return _bisect(model, batch, on_oom, tries=tries - 1)
-        if len(batch) == 1:
-            return [Unscored(Fault("out_of_memory", str(error)))]
-        on_oom(batch)
-    except Exception as error:  # noqa: BLE001 - any error of a model becomes the fault of the segments that cause it
-        if len(batch) == 1:
-            return [Unscored(Fault("model_failed", f"{type(error).__name__}: {error}"))]
-    middle = len(batch) // 2
-    halves = take_rows(batch, range(middle)), take_rows(batch, range(middle, len(batch)))
-    return [answer for half in halves for answer in _bisect(model, half, on_oom)]
+    except Exception as error:  # noqa: BLE001 - see ``Bisection``
+        # Without its traceback, which would keep the tensors of the failed launch in memory.
+        return _raiser(error.with_traceback(None))
 
 
-def _score_batch(model: SegmentModel, batch: Batch) -> list[Answer]:
-    """Score a batch; raise ValueError if the number of answers is wrong."""
-    answers = convert_gpu_errors(lambda: list(model.score(batch)))
-    if len(answers) != len(batch):
-        raise ValueError(f"{len(answers)} answers to {len(batch)} segments")
+@dataclass(frozen=True, slots=True)
+class Bisection:
+    """Answers of a launched batch, with the batch split into halves where the model fails, until it fails alone.
+
+    So only the failing items have no answer. One failing item among B items costs about ``2 log2 B`` further calls, and
+    does not change the answers of the other items. A batch that does not fit in GPU memory is tried once more, because
+    the first failure has emptied torch's cache. Then it is split until the parts fit.
+    """
+
+    model: SegmentModel
+    on_oom: Callable[[Batch], None]
+    """Is called with every batch of more than one item that does not fit in GPU memory."""
+    launching: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """A lock that is held while a part is launched, because only one thread may launch at a time."""
+
+    def answer(self, batch: Batch, answering: Answering) -> list[Answer]:
+        """Return one answer per item, in order, from what ``launch_model`` returned for the batch.
+
+        An item that fails in a batch by itself is ``Unscored``, with the fault ``out_of_memory`` if the item does not
+        fit in GPU memory, else ``model_failed``.
+
+        Raises:
+            GpuLost: this process cannot use the GPU any more. No item is the cause.
+        """
+        return self._answer(batch, answering, tries=2)
+
+    def _answer(self, batch: Batch, answering: Answering, *, tries: int = 1) -> list[Answer]:
+        try:
+            answers = _call(answering, len(batch))
+        except GpuLost:
+            raise
+        except GpuOutOfMemory as error:
+            if len(batch) == 1 and tries == 1:
+                return [Unscored(Fault("out_of_memory", str(error)))]
+            out_of_memory = True
+        except Exception as error:  # noqa: BLE001 - any error of a model becomes the fault of the segments that cause it
+            if len(batch) == 1:
+                return [Unscored(Fault("model_failed", f"{type(error).__name__}: {error}"))]
+            out_of_memory = False
+        else:
+            return answers
+        if out_of_memory and tries > 1:
+            return self._answer(batch, self._launch(batch), tries=tries - 1)
+        if out_of_memory:
+            self.on_oom(batch)
+        middle = len(batch) // 2
+        halves = take_rows(batch, range(middle)), take_rows(batch, range(middle, len(batch)))
+        return [answer for half in halves for answer in self._answer(half, self._launch(half))]
+
+    def _launch(self, batch: Batch) -> Answering:
+        with self.launching:
+            return launch_model(self.model, batch)
+
+
+def _call(answering: Answering, count: int) -> list[Answer]:
+    answers = convert_gpu_errors(lambda: list(answering()))
+    if len(answers) != count:
+        raise ValueError(f"{len(answers)} answers to {count} segments")
     return answers
+
+
+def _raiser(error: Exception) -> Answering:
+    def fail() -> list[Answer]:
+        raise error
+
+    return fail
 
 
 def too_short_fault(samples: int, min_samples: int) -> Fault:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from validation.domain import Waveform
+from validation.domain import Utterance, Waveform
 from validation.hardware.device import DeviceConfig, device_from_settings
-from validation.models.batching import pad_stack
+from validation.models.batching import pad_batch
 from validation.models.conformer.graph import FRONT_END_FILE, count_symbols, read_graph
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
@@ -26,6 +26,7 @@ from validation.models.onnx import create_onnx_session
 from validation.models.self_test import MAX_CER, read_clip, transcribe_clips
 from validation.models.suite import count_cores, load_suite
 from validation.models.suites import SUITES
+from validation.models.upload import upload
 from validation.models.voxlingua import VoxLingua107
 from validation.models.weights_folder import open_weights_folder
 
@@ -93,15 +94,15 @@ def _check_engines(
     The engines run on one padded batch of all clips, the published graphs on one clip at a time.
     """
     expected = _run_published_graphs(assets, vocabulary, audios, languages)
-    waveforms, lengths = pad_stack(audios)
+    batch = pad_batch([Utterance(audio, "", None) for audio in audios])
     device = DeviceConfig(device_from_settings().device, "float32")
     for load in (
         lambda: OnnxEngine(assets, vocabulary, threads=count_cores(), device=device.device),
         lambda: load_torch_engine(assets, vocabulary, device),
     ):
         engine = load()
-        output = engine.run(waveforms, lengths, languages)
-        found = [own[:count] for own, count in zip(output.log_probs, output.frames, strict=True)]
+        output = engine.run(upload(batch, device.device), languages)
+        found = [own[:count] for own, count in zip(output.log_probs.cpu().numpy(), output.frames, strict=True)]
         subject = f"{engine.name} against the published graphs"
         if [len(own) for own in found] != [len(own) for own in expected]:
             yield WeightsCheck("conformer", subject, "other numbers of frames", passed=False)

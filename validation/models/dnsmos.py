@@ -42,7 +42,14 @@ class Dnsmos:
     )
     languages: frozenset[str] | None = None
 
-    def __init__(self, *, threads: int, windows_per_run: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        windows_per_run: int = 1,
+        device: Literal["cpu", "cuda"] = "cpu",
+        tf32: bool = False,
+    ) -> None:
         """Load the network.
 
         Args:
@@ -50,33 +57,60 @@ class Dnsmos:
             windows_per_run: windows per run of the network. One is fastest on a CPU: each further window takes 240 MB,
                 and with eight windows cache misses double the time per window.
             device: the device to compute on.
+            tf32: whether a GPU may multiply in TF32; the revision says so.
         """
-        weights = find_weights("dnsmos-p835")
-        self._session = create_onnx_session(weights.read("sig_bak_ovr.onnx"), threads=threads, device=device)
-        self._windows_per_run = windows_per_run
-        self.revision = f"{weights.revision}-side-by-side"
+        weights, graph = find_weights("dnsmos-p835"), "sig_bak_ovr.onnx"
+        self._session = create_onnx_session(weights.read(graph), threads=threads, device=device, tf32=tf32)
+        self._windows_per_run, self._device = windows_per_run, device
+        self.revision = f"{weights.revision}-side-by-side{'-tf32' if tf32 else ''}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Rate the segments of a batch. Every segment of at least one sample gets ratings."""
-        windows = [cut_windows(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
-        rated = self._rate(np.concatenate(windows))
-        ends = np.cumsum([len(own) for own in windows])[:-1]
-        return [_make_answer(own.mean(axis=0)) for own in np.split(rated, ends)]
+        counts = [max(1, int(n) // WINDOW_SAMPLES) for n in batch.lengths]
+        if self._device == "cuda":
+            raw = self._run_uploaded(batch, counts)
+        else:
+            windows = [cut_windows(row[:n]) for row, n in zip(batch.waveforms, batch.lengths, strict=True)]
+            raw = self._run(np.concatenate(windows))
+        rated = np.stack([fit(column) for fit, column in zip(_POLYNOMIALS, raw.T, strict=True)], axis=1)
+        return [_make_answer(own.mean(axis=0)) for own in np.split(rated, np.cumsum(counts)[:-1])]
 
-    def _rate(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the (W, 3) ratings of (W, WINDOW_SAMPLES) windows."""
+    def _run(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the (W, 3) raw outputs for (W, WINDOW_SAMPLES) windows."""
         starts = range(0, len(windows), self._windows_per_run)
         runs = [windows[start : start + self._windows_per_run] for start in starts]
-        raw = np.concatenate([self._session.run(None, {"input_1": run})[0] for run in runs]).astype(np.float64)
-        return np.stack([fit(column) for fit, column in zip(_POLYNOMIALS, raw.T, strict=True)], axis=1)
+        return np.concatenate([self._session.run(None, {"input_1": run})[0] for run in runs]).astype(np.float64)
+
+    def _run_uploaded(self, batch: Batch, counts: Sequence[int]) -> NDArray[np.float64]:
+        """Return the (W, 3) raw outputs, from the audio that all models share on the device.
+
+        The windows are cut beside the main queue, so the rating runs while other models compute.
+        """
+        import torch  # noqa: PLC0415 - the suite `local` lacks torch
+
+        from validation.hardware.streams import Mark, side_queue  # noqa: PLC0415
+        from validation.models.upload import cut_windows_on_device, upload  # noqa: PLC0415
+
+        audio, runs = upload(batch, self._device), []
+        with side_queue(self._device, audio.ready, [audio.waveforms]):
+            windows = cut_windows_on_device(audio, counts, WINDOW_SAMPLES)
+            Mark(self._device).wait()  # ONNX Runtime has a queue of its own
+            for part in torch.split(windows, self._windows_per_run):
+                binding = self._session.io_binding()
+                binding.bind_input("input_1", self._device, 0, np.float32, list(part.shape), part.data_ptr())
+                binding.bind_output(self._session.get_outputs()[0].name, "cpu")
+                self._session.run_with_iobinding(binding)
+                runs.append(binding.copy_outputs_to_cpu()[0])
+        return np.concatenate(runs).astype(np.float64)
 
 
 def load_dnsmos(*, threads: int) -> Dnsmos:
     """Load DNSMOS on the device of the settings. On a GPU one run of the network takes eight windows and 2 GB."""
     from validation.hardware.device import device_from_settings  # noqa: PLC0415 - torch, which the suite `local` lacks
 
-    device = device_from_settings().device
-    return Dnsmos(threads=threads, windows_per_run=8 if device == "cuda" else 1, device=device)
+    config = device_from_settings()
+    windows_per_run = 8 if config.device == "cuda" else 1
+    return Dnsmos(threads=threads, windows_per_run=windows_per_run, device=config.device, tf32=config.tf32)
 
 
 def cut_windows(audio: Waveform) -> NDArray[np.float32]:

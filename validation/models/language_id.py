@@ -5,12 +5,16 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from validation.domain import SAMPLE_RATE, Answer, Column, Scored, Seconds, Unscored
+from validation.domain import Answer, Column, Scored, Seconds, Unscored
 from validation.errors import BadInput
+from validation.hardware.device import Device
+from validation.hardware.streams import read_later
 from validation.languages import normalize_language_code, to_macrolanguage
-from validation.models.base import Batch
-from validation.models.batching import pad_stack, split_evenly, too_short_fault
+from validation.models.base import Answering, Batch
+from validation.models.batching import too_short_fault
+from validation.models.upload import DeviceAudio, upload_pieces
 
 MAX_PIECE_S: Seconds = 60.0
 """A longer segment is scored in pieces, because the cost of attention grows with the square of the length."""
@@ -20,8 +24,8 @@ LID_COLUMNS = (
     Column("language_p", "float", "probability", "Its probability."),
     Column("declared_p", "float", "probability", "The declared language's; null if the model has no such language."),
 )
-Classifier: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]
-"""A function from waveforms (B, T) and lengths (B,) in samples to the probability of each label (B, L)."""
+Classifier: TypeAlias = Callable[[DeviceAudio], Tensor]
+"""A function from audio to the (B, L) float64 probability of each label, on the device of the audio."""
 
 
 class LanguageLabels:
@@ -97,8 +101,10 @@ def language_of_label(label: str) -> str:
     return normalize_language_code(written) or written
 
 
-def classify_batch(batch: Batch, classify: Classifier, labels: LanguageLabels, *, min_samples: int) -> list[Answer]:
-    """Identify the language of each segment of a batch.
+def launch_classification(
+    batch: Batch, classify: Classifier, labels: LanguageLabels, device: Device, *, min_samples: int
+) -> Answering:
+    """Queue the identification of the language of each segment of a batch.
 
     Segments that are longer than ``MAX_PIECE_S`` are cut into pieces of equal length. The probabilities of the pieces
     are averaged.
@@ -107,25 +113,24 @@ def classify_batch(batch: Batch, classify: Classifier, labels: LanguageLabels, *
         batch: the segments.
         classify: the classifier.
         labels: the labels of the classifier's outputs.
+        device: the device of the classifier.
         min_samples: the shortest input of the classifier. A shorter segment is ``Unscored`` with ``too_short``.
 
     Returns:
-        One answer per segment, in the order of the batch.
+        A function that returns one answer per segment, in the order of the batch.
     """
-    long_enough = [row for row, length in enumerate(batch.lengths) if length >= min_samples]
+    rows = [row for row, length in enumerate(batch.lengths) if length >= min_samples]
     answers: list[Answer] = [Unscored(too_short_fault(int(length), min_samples)) for length in batch.lengths]
-    if long_enough:
-        for row, label_p in zip(long_enough, _classify_rows(batch, long_enough, classify), strict=True):
-            answers[row] = labels.make_answer(label_p, batch.languages[row])
-    return answers
+    if not rows:
+        return lambda: answers
+    pieces = upload_pieces(batch, rows, MAX_PIECE_S, device)
+    read = read_later(classify(pieces.audio))
+    ends = np.cumsum(pieces.counts)[:-1]
 
+    def answer() -> list[Answer]:
+        (piece_p,) = read()
+        for row, own in zip(rows, np.split(piece_p, ends), strict=True):
+            answers[row] = labels.make_answer(own.mean(axis=0), batch.languages[row])
+        return answers
 
-def _classify_rows(batch: Batch, rows: Sequence[int], classify: Classifier) -> Sequence[NDArray[np.float64]]:
-    """Return the (L,) label probabilities of each of these rows; for a long segment, the mean over its pieces."""
-    max_samples = round(MAX_PIECE_S * SAMPLE_RATE)
-    if len(rows) == len(batch) and batch.waveforms.shape[1] <= max_samples:
-        return list(classify(batch.waveforms, batch.lengths))
-    pieces = [split_evenly(batch.waveforms[row, : batch.lengths[row]], MAX_PIECE_S) for row in rows]
-    waveforms, lengths = pad_stack([piece for own in pieces for piece in own])
-    ends = np.cumsum([len(own) for own in pieces])[:-1]
-    return [own.mean(axis=0) for own in np.split(classify(waveforms, lengths), ends)]
+    return answer

@@ -9,9 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import remove_parametrizations
@@ -19,9 +17,11 @@ from torch.nn.utils.parametrize import remove_parametrizations
 from validation.domain import SAMPLE_RATE, Answer, Column
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig, device_from_settings
-from validation.models.base import Batch
+from validation.models.base import Answering, Batch
+from validation.models.compiled import compile_from_settings
 from validation.models.import_shims import allow_torchaudio
-from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch, refuse_unknown_labels
+from validation.models.language_id import LID_COLUMNS, LanguageLabels, launch_classification, refuse_unknown_labels
+from validation.models.upload import DeviceAudio
 from validation.models.weights_folder import open_weights_folder
 
 
@@ -110,9 +110,11 @@ class MmsLid:
         """
         weights = open_weights_folder("mms-lid-256", root)
         device_config = device_config or device_from_settings()
-        if device_config.device == "cpu":
+        self.device = device_config.device
+        if self.device == "cpu":
             torch.set_num_threads(threads)
         self._network = load_mms(weights.path, device_config.device, device_config.dtype)
+        compile_from_settings(self._network.layers, self.device)
         refuse_unknown_labels(self.name, self._network.labels)
         self._labels = LanguageLabels(self._network.labels)
         self.languages: frozenset[str] | None = frozenset(self._labels.codes)
@@ -120,7 +122,11 @@ class MmsLid:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Identify the language of each segment."""
-        return classify_batch(batch, self._network.forward, self._labels, min_samples=MIN_SAMPLES)
+        return self.launch(batch)()
+
+    def launch(self, batch: Batch) -> Answering:
+        """Queue the identification of the language of each segment."""
+        return launch_classification(batch, self._network.forward, self._labels, self.device, min_samples=MIN_SAMPLES)
 
 
 class MmsNetwork:
@@ -142,7 +148,7 @@ class MmsNetwork:
         network.eval().to(device, dtype)
         network.projector = _InFloat32(network.projector)
         network.classifier = _InFloat32(network.classifier)
-        self._network, self._device, self._dtype = network, device, dtype
+        self._network, self._dtype = network, dtype
 
     @property
     def labels(self) -> list[str]:
@@ -150,16 +156,33 @@ class MmsNetwork:
         config = self._network.config
         return [config.id2label[index] for index in range(config.num_labels)]
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers of the transformer, which are most of the work."""
+        layers: nn.ModuleList = self._network.wav2vec2.encoder.layers
+        return layers
+
     @torch.inference_mode()
-    def forward(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return (B, L) label probabilities of (B, T) waveforms with (B,) lengths of at least ``MIN_SAMPLES``."""
-        audio = torch.from_numpy(waveforms).to(self._device, non_blocking=True)
-        counts = torch.from_numpy(lengths).to(self._device, non_blocking=True)
-        mask = torch.arange(audio.shape[1], device=audio.device) < counts[:, None]
-        values = normalise(audio, mask).to(self._dtype)
-        logits = self._network(values, attention_mask=mask.long()).logits
-        p: NDArray[np.float64] = logits.double().softmax(dim=-1).cpu().numpy()
-        return p
+    def forward(self, audio: DeviceAudio) -> Tensor:
+        """Return the (B, L) float64 label probabilities of audio of at least ``MIN_SAMPLES``, on its device.
+
+        The steps are those of the library's ``Wav2Vec2ForSequenceClassification``. The library itself reads the mask
+        on the host, which would wait for the device.
+        """
+        model = self._network.wav2vec2
+        samples = audio.waveforms.shape[1]
+        mask = torch.arange(samples, device=audio.waveforms.device) < audio.lengths[:, None]
+        values = normalise(audio.waveforms, mask).to(self._dtype)
+        hidden, _ = model.feature_projection(model.feature_extractor(values).transpose(1, 2))
+        frames = model._get_feat_extract_output_lengths(audio.lengths)  # noqa: SLF001 - the library's own formula
+        own = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
+        hidden = hidden * own[..., None]
+        hidden = hidden + model.encoder.pos_conv_embed(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden, attention_mask=own[:, None, None])
+        projected = self._network.projector(model.encoder.layer_norm(hidden)) * own[..., None]
+        logits: Tensor = self._network.classifier(projected.sum(dim=1) / frames[:, None])
+        return logits.double().softmax(dim=-1)
 
 
 def load_mms(folder: Path, device: str, dtype: torch.dtype) -> MmsNetwork:

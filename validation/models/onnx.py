@@ -9,17 +9,12 @@ from numpy.typing import NDArray
 
 from validation.errors import BadInput
 
-_CUDA_PROVIDER = (
-    "CUDAExecutionProvider",
-    {
-        # The default is an exhaustive search, which takes half a second or more for every new shape.
-        "cudnn_conv_algo_search": "HEURISTIC",
-        # By default TF32 is on and keeps only 10 fraction bits. Consumer GPUs are no faster with TF32.
-        "use_tf32": "0",
-        # By default the arena doubles its size, and torch cannot use GPU memory that the arena holds.
-        "arena_extend_strategy": "kSameAsRequested",
-    },
-)
+_CUDA_OPTIONS = {
+    # The default is an exhaustive search, which takes half a second or more for every new shape.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    # By default the arena doubles its size, and torch cannot use GPU memory that the arena holds.
+    "arena_extend_strategy": "kSameAsRequested",
+}
 
 
 def create_onnx_session(
@@ -28,6 +23,7 @@ def create_onnx_session(
     threads: int,
     device: Literal["cpu", "cuda"] = "cpu",
     weights: Mapping[str, NDArray[np.generic]] | None = None,
+    tf32: bool = False,
 ) -> Any:
     """Create a session. Its idle threads do not spin, so that audio decoding can use the cores.
 
@@ -36,6 +32,7 @@ def create_onnx_session(
         threads: the number of CPU threads per call.
         device: the device to compute on.
         weights: the values of the graph's external initialisers, by name. The arrays may be memory-mapped files.
+        tf32: whether a GPU may multiply in TF32, which keeps ten fraction bits.
 
     Raises:
         BadInput: ``device`` is ``cuda`` but ONNX Runtime has no CUDA provider. Without this check the session would
@@ -49,7 +46,8 @@ def create_onnx_session(
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers(list(weights), values)
-    providers = ["CPUExecutionProvider"] if device == "cpu" else [_CUDA_PROVIDER, "CPUExecutionProvider"]
+    cuda = ("CUDAExecutionProvider", _CUDA_OPTIONS | {"use_tf32": str(int(tf32))})  # ONNX Runtime's default is 1
+    providers = ["CPUExecutionProvider"] if device == "cpu" else [cuda, "CPUExecutionProvider"]
     _require_gpu(device, onnxruntime.get_available_providers())
     session = onnxruntime.InferenceSession(graph, options, providers=providers)
     _require_gpu(device, session.get_providers())

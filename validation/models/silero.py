@@ -50,23 +50,27 @@ class SileroVad:
 
     def _measure(self, audio: Waveform) -> Scored:
         """Measure the speech in one segment."""
-        windows = cut_windows(audio)
         state = np.zeros(_STATE_SHAPE, dtype=np.float32)
-        (probabilities,) = self._session.run(["speech_probs"], {"input": windows, "h": state, "c": state})
-        starts = np.arange(len(windows)) * WINDOW_SAMPLES
-        true_samples = np.minimum(WINDOW_SAMPLES, len(audio) - starts)
-        is_speech = np.ravel(probabilities) >= SPEECH_P
-        speech_samples = int(true_samples[is_speech].sum())
-        lead_s, tail_s, pause_s = measure_gaps(np.flatnonzero(is_speech), len(audio) / SAMPLE_RATE)
-        return Scored(
-            {
-                "speech_ratio": speech_samples / len(audio),
-                "speech_s": speech_samples / SAMPLE_RATE,
-                "lead_s": lead_s,
-                "tail_s": tail_s,
-                "pause_s": pause_s,
-            }
-        )
+        inputs = {"input": cut_windows(audio), "h": state, "c": state}
+        (probabilities,) = self._session.run(["speech_probs"], inputs)
+        return make_answer(np.ravel(probabilities), len(audio))
+
+
+def make_answer(speech_p: NDArray[np.float32], samples: int) -> Scored:
+    """Make the answer for a segment of so many samples from the probability of speech in each of its windows."""
+    true_samples = np.minimum(WINDOW_SAMPLES, samples - np.arange(len(speech_p)) * WINDOW_SAMPLES)
+    is_speech = speech_p >= SPEECH_P
+    speech_samples = int(true_samples[is_speech].sum())
+    lead_s, tail_s, pause_s = measure_gaps(np.flatnonzero(is_speech), samples / SAMPLE_RATE)
+    return Scored(
+        {
+            "speech_ratio": speech_samples / samples,
+            "speech_s": speech_samples / SAMPLE_RATE,
+            "lead_s": lead_s,
+            "tail_s": tail_s,
+            "pause_s": pause_s,
+        }
+    )
 
 
 def measure_gaps(speech: NDArray[np.int64], duration_s: Seconds) -> tuple[Seconds, Seconds, Seconds]:

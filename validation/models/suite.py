@@ -3,10 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,16 +27,17 @@ from validation.domain import (
 )
 from validation.errors import BadInput
 from validation.hardware.gpu import read_gpus
-from validation.models.base import Batch, SegmentModel
+from validation.models.base import Answering, Batch, LaunchableModel, SegmentModel
 from validation.models.batching import (
     BatchBudget,
+    Bisection,
     PaddingStats,
     batch_cost_s,
     budget_path,
+    launch_model,
     measure_padding,
     pad_batch,
     plan_batches,
-    score_with_bisection,
     take_rows,
     true_audio_s,
 )
@@ -42,6 +46,9 @@ from validation.models.suites import SKIPPED, SUITES, Cascade, initial_budget_s
 from validation.scoring.rules_io import check_columns, load_rules
 from validation.scoring.signals import DERIVED_SIGNALS, SuiteRoles
 from validation.scoring.verdict import Rules
+
+if TYPE_CHECKING:
+    from validation.hardware.streams import Mark
 
 
 @dataclass(slots=True)
@@ -74,15 +81,18 @@ class Suite(SyncScorerMixin):
         min_padded_s: Seconds,
         budget_path: Path | None = None,
         cascade: Cascade | None = None,
+        device: str = "cpu",
     ) -> None:
         self.name, self.roles, self.rules = name, roles, rules
         self.revisions: Mapping[str, str] = {model.name: model.revision for model in models}
         self.columns: Mapping[str, Sequence[Column]] = {model.name: model.columns for model in models}
         self.budget, self.min_padded_s = BatchBudget(budget_s, path=budget_path), min_padded_s
-        self._models, self._cascade = tuple(models), cascade
-        # The model that a cascade may skip runs last, because the cascade reads the answers of the other models.
-        self._run_order = sorted(models, key=lambda model: cascade is not None and model.name == cascade.skipped_model)
-        self._lock = threading.Lock()  # held while one batch is scored, so that callers take turns
+        self._models, self._cascade, self.device = tuple(models), cascade, device
+        self._skippable = next((model for model in models if cascade and model.name == cascade.skipped_model), None)
+        self._pool = ThreadPoolExecutor(len(models), "answer") if device == "cuda" else None
+        self._stats_lock = threading.Lock()
+        self._turns = threading.Lock()  # held by ``score_batch``, so that callers take turns
+        self._launching = threading.Lock()  # held while a model is launched; models that answer may launch again
         self.reset_stats()
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
@@ -122,44 +132,115 @@ class Suite(SyncScorerMixin):
         Raises:
             GpuLost: this process cannot use the GPU any more.
         """
-        with self._lock:
+        with self._turns:
+            return self.answer(self.launch(batch))
+
+    def launch(self, batch: Batch) -> "LaunchedBatch":
+        """Queue the device work for one batch, as ``score_batch`` documents, without waiting for it.
+
+        Another thread may ask for the answers while the next batch is launched. Models that cannot queue their work
+        compute when the answers are asked for. The model that a cascade may skip is launched then too, because the
+        cascade reads the answers of the other models.
+
+        Raises:
+            GpuLost: this process cannot use the GPU any more.
+        """
+        with self._launching:
             self.padding += measure_padding((batch.lengths / SAMPLE_RATE).tolist())
-            return self._run_models(batch)
+            launched = [self._launch_model(model, batch) for model in self._models if model is not self._skippable]
+            return LaunchedBatch(batch, launched, self._mark())
+
+    def answer(self, launched: "LaunchedBatch") -> list[dict[str, Answer]]:
+        """Return the answers of a launched batch, as ``score_batch`` documents.
+
+        On a GPU the models answer in parallel: some compute on the CPU, and others wait for the GPU.
+        """
+        batch, answers = launched.batch, [dict[str, Answer]() for _ in range(len(launched.batch))]
+        answered = self._pool.map(self._answer, launched.models) if self._pool else map(self._answer, launched.models)
+        for model, own in zip(launched.models, answered, strict=True):
+            _enter(answers, model, own)
+        if self._cascade and self._skippable:
+            confident = self._cascade.find_skipped_rows(batch, answers)
+            for row in confident:
+                answers[row][self._skippable.name] = SKIPPED
+            with self._launching:
+                model = self._launch_model(self._skippable, batch, confident)
+            _enter(answers, model, self._answer(model))
+        return [{name: own[name] for name in self.columns if name in own} for own in answers]
 
     def reset_stats(self) -> None:
         """Reset ``stats`` (counts and times per model) and ``padding`` (seconds of audio in batches) to zero."""
         self.stats: Mapping[str, ModelStats] = {model.name: ModelStats() for model in self._models}
         self.padding = PaddingStats()
 
-    def _run_models(self, batch: Batch) -> list[dict[str, Answer]]:
-        """Score a batch with every requested model; the model that the cascade may skip comes last."""
-        answers: list[dict[str, Answer]] = [{} for _ in range(len(batch))]
-        for model in self._run_order:
-            rows = batch.rows_for(model.name)
-            if self._cascade and self._cascade.skipped_model == model.name:
-                confident = self._cascade.find_skipped_rows(batch, answers)
-                for row in confident:
-                    answers[row][model.name] = SKIPPED
-                rows = [row for row in rows if row not in confident]
-            for row, answer in zip(rows, self._run_model(model, take_rows(batch, rows)) if rows else [], strict=True):
-                answers[row][model.name] = answer
-        return [{name: own[name] for name in self.columns if name in own} for own in answers]
+    def _mark(self) -> "Mark | None":
+        """Mark the end of the queued work; None on a CPU, where no work is queued."""
+        if self.device != "cuda":
+            return None
+        from validation.hardware.streams import Mark  # noqa: PLC0415 - torch, which the suite `local` lacks
 
-    def _run_model(self, model: SegmentModel, batch: Batch) -> list[Answer]:
-        """Score a batch with one model, and add the batch to the model's stats."""
-        stats = self.stats[model.name]
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        answers = score_with_bisection(model, batch, on_oom=self._record_oom)
-        stats.wall_s += time.perf_counter() - wall_s
-        stats.cpu_s += time.process_time() - cpu_s
-        stats.audio_s += true_audio_s(batch)
+        return Mark("cuda")
+
+    def _launch_model(self, model: SegmentModel, batch: Batch, without: Collection[int] = ()) -> "_Launched":
+        """Launch a model on the rows of a batch that request it, except the rows ``without``."""
+        rows = [row for row in batch.rows_for(model.name) if row not in without]
+        own = take_rows(batch, rows)
+        with self._measure(model.name):
+            return _Launched(model, rows, own, launch_model(model, own) if rows else list)
+
+    def _answer(self, launched: "_Launched") -> list[Answer]:
+        if not launched.rows:
+            return []
+        stats = self.stats[launched.model.name]
+        bisection = Bisection(launched.model, self._record_oom, self._launching)
+        with self._measure(launched.model.name):
+            answers = bisection.answer(launched.batch, launched.answering)
+        stats.audio_s += true_audio_s(launched.batch)
         stats.segments += len(answers)
         stats.faults += sum(isinstance(answer, Unscored) for answer in answers)
         return answers
 
+    @contextmanager
+    def _measure(self, model: str) -> Iterator[None]:
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        yield
+        with self._stats_lock:  # the next batch may be launched meanwhile
+            self.stats[model].wall_s += time.perf_counter() - wall_s
+            self.stats[model].cpu_s += time.process_time() - cpu_s
+
     def _record_oom(self, batch: Batch) -> None:
         """Shrink the budget after a batch that did not fit in GPU memory."""
         self.budget.shrink_after_oom(batch_cost_s(batch, min_padded_s=self.min_padded_s))
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A model whose work on some rows of a batch is queued."""
+
+    model: SegmentModel
+    rows: Sequence[int]
+    batch: Batch
+    """These rows alone."""
+    answering: Answering
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedBatch:
+    """A batch whose device work is queued; ``Suite.answer`` waits for it."""
+
+    batch: Batch
+    models: Sequence[_Launched]
+    _mark: "Mark | None"
+
+    def wait_for_device(self) -> None:
+        """Wait until the queued work of all models on this batch is done."""
+        if self._mark is not None:
+            self._mark.wait()
+
+
+def _enter(answers: Sequence[dict[str, Answer]], launched: _Launched, own: Sequence[Answer]) -> None:
+    for row, answer in zip(launched.rows, own, strict=True):
+        answers[row][launched.model.name] = answer
 
 
 def find_audio_fault(audio: Waveform) -> Fault | None:
@@ -205,6 +286,7 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
         min_padded_s=spec.min_padded_s,
         budget_path=budget_path(name, {model.name: model.revision for model in models}, gpu.name if gpu else None),
         cascade=spec.cascade,
+        device=next((model.device for model in models if isinstance(model, LaunchableModel)), "cpu"),
     )
 
 

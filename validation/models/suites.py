@@ -98,7 +98,7 @@ _INDIC = SuiteSpec(
         "mms": "validation.models.mms_lid:MmsLid",
         "voxlingua": "validation.models.voxlingua:VoxLingua107",
         "dnsmos": "validation.models.dnsmos:load_dnsmos",
-        "silero": "validation.models.silero:SileroVad",
+        "silero": "validation.models.silero_torch:load_silero",
     },
     asr_model="conformer",
     lid_models=("conformer", "mms", "voxlingua"),

@@ -7,20 +7,19 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from validation.domain import Answer, Column
 from validation.errors import BadInput
-from validation.hardware.device import DeviceConfig, device_from_settings
-from validation.models.base import Batch
+from validation.hardware.device import DeviceConfig, allowing_tf32, device_from_settings
+from validation.models.base import Answering, Batch
 from validation.models.import_shims import importing_speechbrain
-from validation.models.language_id import LID_COLUMNS, LanguageLabels, classify_batch, refuse_unknown_labels
+from validation.models.language_id import LID_COLUMNS, LanguageLabels, launch_classification, refuse_unknown_labels
 from validation.models.mms_lid import require_exact_parameters
+from validation.models.upload import DeviceAudio
 from validation.models.weights_folder import open_weights_folder
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
@@ -81,8 +80,8 @@ class VoxLingua107:
 
     In speechbrain an answer depends on the rest of the batch. Here it does not: convolutions reflect at each item's own
     end, and the loudest frame, the mean and the pooling cover an item's own frames only. The model computes in single
-    precision on every device. It is only 3 % of the suite's work, and its pooling subtracts squares, which would lose
-    accuracy in half precision.
+    precision on every device, because its pooling subtracts squares, which would lose accuracy in half precision. Where
+    the large networks compute in half precision, its products are in TF32, and its revision says so.
     """
 
     name: ClassVar[str] = "voxlingua"
@@ -97,28 +96,36 @@ class VoxLingua107:
         Args:
             threads: the number of CPU threads; not used on a GPU.
             root: the folder of all weights folders; VFLEET_WEIGHTS if None.
-            device_config: the device; None reads it from the settings. The precision is not used.
+            device_config: the device, and whether products may be in TF32; None reads them from the settings.
 
         Raises:
             WeightsRefused: a file is missing or altered.
             BadInput: the folder holds another kind of model, or VFLEET_WEIGHTS is not set.
         """
         weights = open_weights_folder("voxlingua107-ecapa", root)
-        device = (device_config or device_from_settings()).device
-        if device == "cpu":
+        device_config = device_config or device_from_settings()
+        self.device, self._tf32 = device_config.device, device_config.tf32
+        if self.device == "cpu":
             torch.set_num_threads(threads)
-        classifier = _load_classifier(weights.path, device)
+        classifier = _load_classifier(weights.path, self.device)
         _require_exact_checkpoints(weights.path, classifier.mods)
-        self._network = _EcapaTdnn(classifier.mods, device)
+        self._network = EcapaTdnn(classifier.mods, self.device)
         labels = _read_labels(classifier.hparams.label_encoder)
         refuse_unknown_labels(self.name, labels)
         self._labels = LanguageLabels(labels)
         self.languages: frozenset[str] | None = frozenset(self._labels.codes)
-        self.revision = weights.revision
+        self.revision = f"{weights.revision}-tf32" if self._tf32 else weights.revision
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Identify the language of each segment."""
-        return classify_batch(batch, self._network.predict, self._labels, min_samples=self._network.min_samples)
+        return self.launch(batch)()
+
+    def launch(self, batch: Batch) -> Answering:
+        """Queue the identification of the language of each segment."""
+        with allowing_tf32(self._tf32):
+            return launch_classification(
+                batch, self._network.predict, self._labels, self.device, min_samples=self._network.min_samples
+            )
 
 
 class FrameCounts:
@@ -175,30 +182,35 @@ def reflect_pad_per_item(network: nn.Module, counts: FrameCounts) -> int:
     return max_reach
 
 
-class _EcapaTdnn:
+class EcapaTdnn:
     """A runner of the modules of an ``EncoderClassifier``. No item of a batch changes the answer for another item."""
 
-    def __init__(self, modules: Any, device: str) -> None:
-        self._features, self._norm = modules.compute_features, modules.mean_var_norm
+    def __init__(self, modules: Any, device: torch.device | str) -> None:
+        self._features, norm = modules.compute_features, modules.mean_var_norm
         self._embed, self._classify = modules.embedding_model, modules.classifier
-        self._device, self._counts = device, FrameCounts()
-        _require_sentence_norm(self._norm, self._features)
-        self._hop = self._features.compute_STFT.hop_length
+        self._counts = FrameCounts()
+        _require_sentence_norm(norm, self._features)
+        self._hop, self._filters = self._features.compute_STFT.hop_length, _read_filters(self._features).to(device)
+        # speechbrain moves its window to the device at each call, which would wait for the device.
+        self._features.compute_STFT.window = self._features.compute_STFT.window.to(device)
         self.min_samples = reflect_pad_per_item(self._embed, self._counts) * self._hop
 
     @torch.inference_mode()
-    def predict(self, waveforms: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the (B, L) label probabilities of (B, T) waveforms with (B,) lengths in samples."""
-        counts = torch.from_numpy(lengths).to(self._device) // self._hop + 1
-        features = self._compute_features(torch.from_numpy(waveforms).to(self._device), counts)
+    def predict(self, audio: DeviceAudio) -> Tensor:
+        """Return the (B, L) float64 label probabilities of audio, on its device."""
+        counts = audio.lengths // self._hop + 1
+        mask = torch.arange(audio.waveforms.shape[1] // self._hop + 1, device=counts.device) < counts[:, None]
+        features = self._compute_features(audio.waveforms, mask)
+        # The mean of each mel over an item's own frames is subtracted, as speechbrain's norm of a sentence does.
+        # speechbrain itself reads the lengths on the host, which would wait for the device.
+        mean = (features * mask[..., None]).sum(dim=1, keepdim=True) / counts[:, None, None]
         # speechbrain multiplies relative lengths by the number of frames. With half a frame less it rounds correctly.
         relative = (counts - 0.5) / features.shape[1]
         self._counts.of_items = counts
-        embedded = self._embed(self._norm(features, relative), relative)
-        log_p: Tensor = self._classify(embedded).squeeze(1)
-        return log_p.double().exp().cpu().numpy()
+        log_p: Tensor = self._classify(self._embed(features - mean, relative)).squeeze(1)
+        return log_p.double().exp()
 
-    def _compute_features(self, audio: Tensor, counts: Tensor) -> Tensor:
+    def _compute_features(self, audio: Tensor, mask: Tensor) -> Tensor:
         """Compute the (B, F, M) mel features in decibels. The power of frames after an item's end is zeroed first.
 
         The windows of those frames still cover the item's last samples, so one of those frames could be the loudest.
@@ -207,9 +219,26 @@ class _EcapaTdnn:
         from speechbrain.processing.features import spectral_magnitude  # noqa: PLC0415 - as speechbrain itself
 
         power = spectral_magnitude(self._features.compute_STFT(audio))
-        mask = torch.arange(power.shape[1], device=power.device) < counts[:, None]
-        features: Tensor = self._features.compute_fbanks(power * mask[..., None])
+        mels = (power * mask[..., None]) @ self._filters
+        features: Tensor = self._features.compute_fbanks._amplitude_to_DB(mels)  # noqa: SLF001 - speechbrain's own
         return features
+
+
+def _read_filters(features: Any) -> Tensor:
+    """Return the (frequencies, mels) filters, which speechbrain itself computes on the host at each call.
+
+    Raises:
+        BadInput: the features are not in decibels.
+    """
+    fbanks = features.compute_fbanks
+    if not fbanks.log_mel:
+        raise BadInput("hyperparams.yaml sets log_mel to False; VoxLingua107 has features in decibels")
+    fbanks.log_mel = False
+    try:
+        filters: Tensor = fbanks(torch.eye(fbanks.n_stft)[None])[0]
+    finally:
+        fbanks.log_mel = True
+    return filters
 
 
 def _load_classifier(folder: Path, device: str) -> Any:

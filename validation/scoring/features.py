@@ -127,7 +127,7 @@ def find_repetition(text: str, language: str | None) -> Repetition | None:
     index = {word: place for place, word in enumerate(dict.fromkeys(words))}
     ids = np.array([index[word] for word in words])
     periods = range(1, min(len(ids) // 2, MAX_PERIOD) + 1)
-    longest = max((_longest_repeat_letters(ids, lengths, period) for period in periods), default=0)
+    longest = max((_count_repeated_letters(ids, lengths, period) for period in periods), default=0)
     return Repetition(longest, longest / int(lengths.sum()))
 
 
@@ -141,8 +141,11 @@ def compression_ratio(text: str) -> float | None:
     return len(data) / len(zlib.compress(data)) if data else None
 
 
-def _longest_repeat_letters(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: int) -> int:
-    """Count the letters of the longest run of words, each of which equals the word ``period`` places before it.
+def _count_repeated_letters(ids: NDArray[np.int64], lengths: NDArray[np.int64], period: int) -> int:
+    """Count the letters that repeat at distance ``period``: the largest number in one run of words.
+
+    A run consists of neighbouring words that each equal the word ``period`` places earlier. The first occurrence does
+    not count: with period 2, the run in ``a b a b a`` is its last three words.
 
     Args:
         ids: one number per word; equal words have equal numbers.
@@ -150,7 +153,7 @@ def _longest_repeat_letters(ids: NDArray[np.int64], lengths: NDArray[np.int64], 
         period: the distance between a word and its repetition, in words.
 
     Returns:
-        The number of letters; 0 if every such run is shorter than ``period`` words.
+        The number of letters; 0 if no run has at least ``period`` words.
     """
     equal = ids[period:] == ids[:-period]
     edges = np.diff(np.concatenate([[False], equal, [False]]).astype(np.int8))

@@ -61,7 +61,7 @@ def current_identity() -> ProcessIdentity:
     pid = os.getpid()
     return ProcessIdentity(
         host=socket.gethostname(),
-        boot_id=(PROC / "sys/kernel/random/boot_id").read_text().strip(),
+        boot_id=(PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
         pid_namespace=_pid_namespace(),
         pid=pid,
         started=process_start_time(pid) or "",
@@ -97,7 +97,7 @@ def _pid_namespace() -> str:
 def process_start_time(pid: int) -> str | None:
     """Return the start time of a process in clock ticks since boot; None if the process is gone or a zombie."""
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8")
     except OSError:
         return None
     # The command name is enclosed in parentheses, and may contain spaces and parentheses: proc(5), fields 3 and 22.

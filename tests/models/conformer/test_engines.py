@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from simulation.tiny_models.conformer import ConformerSize, save_conformer
+from tests.support.tiny_indic import run_engine as run
 from tests.support.tiny_indic import voice
-from validation.domain import Utterance
 from validation.errors import BadInput
 from validation.hardware.device import DeviceConfig
-from validation.models.batching import pad_batch
 from validation.models.conformer.graph import UnsupportedGraph, consolidate_repository, read_graph
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine, make_padding_exact
@@ -59,11 +58,6 @@ def torch_engine(assets, vocabulary):
 def own_assets(assets, tmp_path):
     """A copy that a test may damage."""
     return shutil.copytree(assets, tmp_path / "assets")
-
-
-def run(engine, audios, languages):
-    batch = pad_batch([Utterance(audio, "", None) for audio in audios])
-    return engine.run(batch.waveforms, batch.lengths, np.array(languages))
 
 
 def assert_same_output(one, other, row, other_row, *, tolerance):

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from simulation.tiny_models.conformer import LETTERS
 from tests.support.speech_samples import ask, silence
@@ -170,11 +171,14 @@ def test_silence_has_finite_scores(conformer):
     assert find_audio_fault(np.full(16_000, np.nan, np.float32)).kind == "not_finite"
 
 
+def make_result(log_probs, sums, counts):
+    best_lp, symbols = (tensor.numpy() for tensor in log_probs.max(dim=1))
+    return segment.SegmentResult("hi", None, [log_probs], best_lp, symbols, sums, counts)
+
+
 def test_only_blanks_give_no_language(weights_root):
     """With only blanks in all 22 languages there are no language scores, and the text is empty."""
-    heard = segment.SegmentResult(
-        "hi", None, np.log(np.eye(257, dtype=np.float32)[[256, 256]] + 1e-9), *np.zeros((2, 22))
-    )
+    heard = make_result(torch.eye(257)[[256, 256]].log(), *np.zeros((2, 22)))
     assert heard.language_scores is None
     assert heard.greedy == ()
     assert heard.blank_rate == 1.0
@@ -183,7 +187,7 @@ def test_only_blanks_give_no_language(weights_root):
 def test_languages_are_scored_by_the_mean_of_their_greedy_text():
     """The best mean leads, a language that would write nothing counts as a guess, and shares add up to 1."""
     sums, counts = np.array([-2.0, -6.0, 0.0]), np.array([20.0, 20.0, 0.0])
-    opinion = segment.SegmentResult("hi", None, np.zeros((1, 257), np.float32), sums, counts).language_scores
+    opinion = make_result(torch.zeros(1, 257), sums, counts).language_scores
     assert opinion.p.sum() == pytest.approx(1)
     assert opinion.p[0] > 0.97
     assert opinion.margin == pytest.approx(0.2)

@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from simulation.tiny_models.conformer import save_vocabulary
-from tests.support.tiny_indic import voice
-from validation.domain import Utterance
+from tests.support.tiny_indic import run_engine, voice
 from validation.hardware.device import DeviceConfig
-from validation.models.batching import pad_batch
 from validation.models.conformer.mel import LogMel
 from validation.models.conformer.onnx_engine import OnnxEngine
 from validation.models.conformer.onnx_to_torch import load_torch_engine
@@ -88,14 +86,13 @@ def compare(nemo, assets, size, *, trained, durations_s):
     languages = np.arange(len(audios)) * 5 % len(vocabulary.languages)
     expected = [run_nemo(encoder, head, *pair) for pair in zip(audios, vocabulary.columns[languages], strict=True)]
     del encoder, head
-    batch = pad_batch([Utterance(audio, "", None) for audio in audios])
     worst = {}
     for load in (
         lambda: OnnxEngine(assets, vocabulary, threads=2),
         lambda: load_torch_engine(assets, vocabulary, DeviceConfig()),
     ):
         engine = load()
-        found = engine.run(batch.waveforms, batch.lengths, languages)
+        found = run_engine(engine, audios, languages)
         for row, own in enumerate(expected):
             assert found.frames[row] == len(own)
             ours = found.log_probs[row, : len(own)]

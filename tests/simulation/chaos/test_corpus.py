@@ -2,10 +2,12 @@
 
 import pytest
 
-from simulation.chaos.corpus import BROKEN_EVERY, POISON, ChaosCorpus
-from validation.corpus.fetch import fetch_video
-from validation.errors import Permanent
+from simulation.chaos.checks import find_failure
+from simulation.chaos.corpus import BROKEN_EVERY, POISON, ChaosCorpus, ProcessKilled
+from validation.corpus.fetch import fetch_layout, fetch_video
+from validation.corpus.tar import TarCorrupt
 from validation.settings import Settings
+from validation.storage.errors import ObjectMissing
 from validation.storage.store import open_store, put_if_absent
 
 
@@ -33,5 +35,22 @@ def test_sound_videos_decode_and_broken_ones_fail_as_they_say():
         if video.error is None or video.queued.video_id == POISON:
             assert len(fetch_video(store, video.queued.video_id, video.queued).segments) == video.segments
         else:
-            with pytest.raises(Permanent, match=video.error):
+            with pytest.raises(video.error):
                 fetch_video(store, video.queued.video_id, video.queued)
+
+
+def test_kind_of_a_failure_is_told_from_the_object_and_the_ledger():
+    """Rewording an error changes no outcome, and a video that failed for another reason than its own is found."""
+    store = open_store("memory://", Settings())
+    made = {video.error: video for video in ChaosCorpus(4).make(4 * BROKEN_EVERY)}
+    for kind in (TarCorrupt, ObjectMissing, ProcessKilled):
+        video, key = made[kind], f"{made[kind].queued.video_id}.tar"
+        if video.tar is not None:
+            put_if_absent(store, key, video.tar)
+        row = {"video_id": video.queued.video_id, "validation_crashes": 3, "validation_error": "poison"}
+        if kind is not ProcessKilled:
+            assert find_failure(store, row) is None
+            with pytest.raises(kind) as caught:
+                fetch_layout(store, key)
+            row |= {"validation_error": f"refused: {caught.value}", "validation_crashes": 0}
+        assert find_failure(store, row) is kind

@@ -141,6 +141,13 @@ def test_supervisor_gives_up_after_five_failed_starts(monkeypatch, tmp_path):
     assert list(starts) == []
 
 
+def test_a_process_that_cannot_be_started_is_a_failed_start(monkeypatch, tmp_path):
+    """Without a Python interpreter the start fails with one sentence, which counts towards the five failed starts."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "deleted"))
+    with pytest.raises(supervisors.ServerExited, match=r"cannot be started: .*deleted"):
+        asyncio.run(supervisors.InferenceSupervisor("none", on_give_up=pytest.fail).start())
+
+
 def test_worker_exits_with_the_supervisors_error(monkeypatch, capsys):
     """The worker stops polling and exits with 2, so its bootstrap counts an exit."""
 

@@ -66,7 +66,7 @@ class FiringAlert:
 @lru_cache(maxsize=1)
 def load_alerts() -> tuple[Alert, ...]:
     """Load all alerts of ``sql/alerts.toml``, in the order of the file."""
-    described = tomllib.loads((SQL / "alerts.toml").read_text())
+    described = tomllib.loads((SQL / "alerts.toml").read_text(encoding="utf-8"))
     return tuple(Alert(name, **fields) for name, fields in described.items())
 
 
@@ -112,7 +112,11 @@ _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by 
 
 
 def replace_alerts_section(page: str) -> str:
-    """Replace the section on alerts, which is the last section of the page ``docs/operate.md``."""
+    """Return the text of ``docs/operate.md`` with its last section, the alerts, generated from ``sql/alerts.toml``.
+
+    Args:
+        page: the present text of the page.
+    """
     before = page[: page.index(HEADING)]
     sections = [
         f"\n### {alert.name}\n{alert.meaning} Severity: {alert.severity}.\n**What to do.** {alert.remedy}\n"
@@ -157,5 +161,5 @@ def _make_rule(alert: Alert) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(replace_alerts_section(PAGE.read_text()))
-    GRAFANA.write_text(render_grafana_rules())
+    PAGE.write_text(replace_alerts_section(PAGE.read_text(encoding="utf-8")))
+    GRAFANA.write_text(render_grafana_rules(), encoding="utf-8")

@@ -51,10 +51,10 @@ class LogMel:
             lengths: (B,) int64 samples, each at least ``MIN_SAMPLES``.
 
         Returns:
-            (B, 80, F) float32 with zeros beyond each item's frames, and the (B,) int64 numbers of frames.
+            (B, 80, T // 160 + 1) float32 with zeros beyond each item's frames, and the (B,) int64 numbers of frames.
         """
         counts = count_mel_frames(lengths)
-        frames = _reflect(_emphasise(audio), lengths).unfold(1, _FFT, HOP_SAMPLES)[:, : int(counts.max())]
+        frames = _reflect(_emphasise(audio), lengths).unfold(1, _FFT, HOP_SAMPLES)
         power = torch.fft.rfft(frames * self._window).abs().square()
         log_mel = (power @ self._filters + _LOG_GUARD).log().transpose(1, 2)
         return _normalise(log_mel, counts), counts

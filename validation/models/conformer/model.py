@@ -11,8 +11,9 @@ import torch
 from validation.domain import Answer, Column, Scalar, Scored, Unscored
 from validation.hardware.device import Device, DeviceConfig, device_from_settings
 from validation.languages import normalize_language_code
-from validation.models.base import Batch
-from validation.models.batching import pad_stack, split_evenly, too_short_fault
+from validation.models.base import Answering, Batch
+from validation.models.batching import too_short_fault
+from validation.models.compiled import compile_from_settings
 from validation.models.conformer.graph import count_symbols, read_graph
 from validation.models.conformer.mel import MIN_SAMPLES
 from validation.models.conformer.onnx_engine import OnnxEngine
@@ -21,12 +22,14 @@ from validation.models.conformer.segment import (
     FRAME_S,
     MAX_PIECE_S,
     Engine,
+    HostOutput,
     SegmentResult,
     join_pieces,
     score_transcripts,
     worst_window_lp,
 )
 from validation.models.conformer.tokenizer import SubwordTokenizer, TokenizedTranscript, read_vocabulary
+from validation.models.upload import upload_pieces
 from validation.models.weights_folder import open_weights_folder
 from validation.settings import load_settings
 
@@ -106,13 +109,14 @@ class IndicConformer:
         device_config = device_config or device_from_settings()
         if device_config.device == "cpu":
             torch.set_num_threads(threads)  # torch computes the features of both engines
-        assets, self._device = weights.path / "assets", device_config.device
+        assets, self.device = weights.path / "assets", device_config.device
         self._vocabulary = read_vocabulary(assets, count_symbols(read_graph(assets / "ctc_decoder.onnx")))
-        self._engine: Engine = (
-            OnnxEngine(assets, self._vocabulary, threads=threads, device=device_config.device)
-            if choose_engine(engine, device_config.device) == "onnx"
-            else load_torch_engine(assets, self._vocabulary, device_config)
-        )
+        self._engine: Engine
+        if choose_engine(engine, self.device) == "onnx":
+            self._engine = OnnxEngine(assets, self._vocabulary, threads=threads, device=self.device)
+        else:
+            self._engine = torch_engine = load_torch_engine(assets, self._vocabulary, device_config)
+            compile_from_settings(torch_engine.layers, self.device)
         self._tokenizers = {language: SubwordTokenizer(pieces) for language, pieces in self._vocabulary.pieces.items()}
         byte_pair = sum(tokenizer.is_byte_pair for tokenizer in self._tokenizers.values())
         log.info("%d of %d languages have a byte-pair tokenizer", byte_pair, len(self._tokenizers))
@@ -121,34 +125,39 @@ class IndicConformer:
 
     def score(self, batch: Batch) -> Sequence[Answer]:
         """Score the segments of a batch. A segment of less than ``MIN_SAMPLES`` samples is ``Unscored``."""
-        answers: list[Answer] = [Unscored(too_short_fault(int(length), MIN_SAMPLES)) for length in batch.lengths]
-        long_enough = [row for row, length in enumerate(batch.lengths) if length >= MIN_SAMPLES]
-        segments = self._run(batch, long_enough) if long_enough else []
-        score_transcripts(segments, self._device)
-        for row, segment in zip(long_enough, segments, strict=True):
-            answers[row] = Scored(self._make_values(segment, batch.languages[row]))
-        return answers
+        return self.launch(batch)()
 
-    def _run(self, batch: Batch, rows: Sequence[int]) -> list[SegmentResult]:
-        """Run the network on all audio pieces of these segments together; return one result per segment."""
-        index_of = self._vocabulary.index_of
-        languages = [
-            code if (code := normalize_language_code(batch.languages[row])) in index_of else None for row in rows
-        ]
-        split = [split_evenly(batch.waveforms[row, : batch.lengths[row]], MAX_PIECE_S) for row in rows]
-        audio, lengths = pad_stack([piece for pieces in split for piece in pieces])
+    def launch(self, batch: Batch) -> Answering:
+        """Queue the network for a batch. Texts, languages and alignments are computed with the answers."""
+        answers: list[Answer] = [Unscored(too_short_fault(int(length), MIN_SAMPLES)) for length in batch.lengths]
+        rows = [row for row, length in enumerate(batch.lengths) if length >= MIN_SAMPLES]
+        if not rows:
+            return lambda: answers
+        pieces = upload_pieces(batch, rows, MAX_PIECE_S, self.device)
+        languages = [self._find_language(batch.languages[row]) for row in rows]
         # Without a known language the index is 0. Then only values that do not depend on the language are read.
-        indices = np.array([index_of[language] if language else 0 for language in languages])
-        output = self._engine.run(audio, lengths, indices.repeat([len(pieces) for pieces in split]))
-        ends = np.cumsum([len(pieces) for pieces in split])
-        return [
-            SegmentResult(
-                language,
-                self._tokenize(language, batch.texts[row]),
-                *join_pieces(output, range(end - len(pieces), end)),
-            )
-            for row, language, pieces, end in zip(rows, languages, split, ends.tolist(), strict=True)
-        ]
+        indices = np.array([self._vocabulary.index_of[language] if language else 0 for language in languages])
+        output = HostOutput(self._engine.run(pieces.audio, indices.repeat(pieces.counts)))
+
+        def answer() -> list[Answer]:
+            output.wait()
+            segments, start = [], 0
+            for row, language, count in zip(rows, languages, pieces.counts, strict=True):
+                transcript = self._tokenize(language, batch.texts[row])
+                joined = join_pieces(output, range(start, start + count))
+                segments.append(SegmentResult(language, transcript, *joined))
+                start += count
+            score_transcripts(segments, self.device, output.ready)
+            for row, segment in zip(rows, segments, strict=True):
+                answers[row] = Scored(self._make_values(segment, batch.languages[row]))
+            return answers
+
+        return answer
+
+    def _find_language(self, declared: str | None) -> str | None:
+        """Return the code of a declared language that the model knows, else None."""
+        code = normalize_language_code(declared)
+        return code if code in self._vocabulary.index_of else None
 
     def _tokenize(self, language: str | None, text: str) -> TokenizedTranscript | None:
         """Tokenize a transcript in a language; return None if ``language`` is None."""
@@ -221,7 +230,7 @@ def _make_score_values(segment: SegmentResult) -> Mapping[str, Scalar]:
         "align_tok": (score.transcript_lp - score.greedy_lp) / transcript.known_tokens,
         "align_frame": (score.alignment.log_p - segment.max_lp) / segment.frames,
         "align_min": segment.worst_word_lp,
-        "align_window": worst_window_lp(score.alignment.frame_lp, segment.log_probs.max(axis=1).astype(np.float64)),
+        "align_window": worst_window_lp(score.alignment.frame_lp, segment.best_lp.astype(np.float64)),
         "first_token_s": score.alignment.first_frame * FRAME_S,
         "last_token_s": (segment.frames - 1 - score.alignment.last_frame) * FRAME_S,
     }

@@ -19,6 +19,7 @@ from validation.models.conformer.mel import MELS, LogMel
 from validation.models.conformer.segment import EngineOutput
 from validation.models.conformer.tokenizer import Vocabulary
 from validation.models.onnx import create_onnx_session
+from validation.models.upload import DeviceAudio
 
 _HEAD, _PADDING = "narrow_", "exact_padding"
 """Prefixes of all names that the patches add, so that they do not collide with names of the graph."""
@@ -252,11 +253,9 @@ class OnnxEngine:
         )
         self._check_frame_count(encoder.file, subsampling)
 
-    def run(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> EngineOutput:
-        """Run the network on a batch, as ``Engine`` documents."""
-        features, counts = self._mel(
-            torch.from_numpy(audio).to(self._device), torch.from_numpy(lengths).to(self._device)
-        )
+    def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
+        """Run the network on a batch, as ``Engine`` documents. ONNX Runtime waits for the device."""
+        features, counts = self._mel(audio.waveforms, audio.lengths)
         encoded, frames = self._encode(features.contiguous(), counts)
         head = self._head.io_binding()
         head.bind_ortvalue_input(_HEAD_INPUT, encoded)
@@ -265,7 +264,7 @@ class OnnxEngine:
         for output in (LOG_PROBS, BEST_SUMS, BEST_COUNTS):
             head.bind_output(output, "cpu")
         self._head.run_with_iobinding(head)
-        log_probs, sums, counted = (value.numpy() for value in head.get_outputs())
+        log_probs, sums, counted = (torch.from_numpy(value.numpy()).to(self._device) for value in head.get_outputs())
         return EngineOutput(log_probs, frames.numpy(), sums, counted)
 
     def _encode(self, features: Tensor, counts: Tensor) -> tuple[Any, Any]:

@@ -8,10 +8,22 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from validation.domain import Seconds
+from validation.hardware.device import Device
+from validation.hardware.streams import Mark, read_later, side_queue
 from validation.models.conformer.tokenizer import BLANK, PIECES, TokenizedTranscript
-from validation.models.ctc import Alignment, align_texts, collapse, has_alignment, one_thread, score_texts
+from validation.models.ctc import (
+    Alignment,
+    collapse,
+    find_paths,
+    has_alignment,
+    make_alignments,
+    one_thread,
+    sum_paths,
+)
+from validation.models.upload import DeviceAudio
 
 MAX_PIECE_S: Seconds = 30.0
 """A longer segment is cut into audio pieces of equal length. The model was trained on at most 30 s. The cost of
@@ -34,16 +46,37 @@ _GUESS_LP = float(-np.log(PIECES + 1))
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """The output of the network for a batch of B items and L languages."""
+    """The output of the network for a batch of B items and L languages. The tensors are on the device of the engine."""
 
-    log_probs: NDArray[np.float32]
-    """(B, T, 257) log-probabilities of the subword tokens of each item's language, the blank last."""
+    log_probs: Tensor
+    """(B, T, 257) float32 log-probabilities of the pieces of each item's language, the blank last."""
     frames: NDArray[np.int64]
     """(B,) number of frames of each item. The ``log_probs`` of later frames have no meaning."""
-    best_sums: NDArray[np.float32]
-    """(B, L) sum of the log-probabilities of the tokens of the greedy text in each language."""
-    best_counts: NDArray[np.float32]
-    """(B, L) number of tokens of the greedy text in each language."""
+    best_sums: Tensor
+    """(B, L) float32 sum of the log-probabilities of the tokens of the greedy text in each language."""
+    best_counts: Tensor
+    """(B, L) float32 number of tokens of the greedy text in each language."""
+
+
+class HostOutput:
+    """The part of a network's output that the host needs. The log-probabilities stay on the device.
+
+    The copy to the host is queued when the object is made, and ``wait`` ends it.
+    """
+
+    def __init__(self, output: EngineOutput) -> None:
+        self.log_probs, self.frames = output.log_probs, output.frames
+        best_lp, symbols = output.log_probs.max(dim=2)
+        self._read = read_later(best_lp, symbols, output.best_sums, output.best_counts)
+        self.ready = Mark("cuda" if output.log_probs.is_cuda else "cpu")
+
+    def wait(self) -> None:
+        """Wait for the copy, and set the arrays.
+
+        ``best_lp`` and ``symbols`` are the (B, T) greatest log-probability and the likeliest symbol of each frame.
+        ``best_sums`` and ``best_counts`` are those of ``EngineOutput``.
+        """
+        self.best_lp, self.symbols, self.best_sums, self.best_counts = self._read()
 
 
 class Engine(Protocol):
@@ -52,12 +85,11 @@ class Engine(Protocol):
     name: str
     """The library and the precision. The revision of the model contains this name."""
 
-    def run(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> EngineOutput:
+    def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
         """Run the network on a batch.
 
         Args:
-            audio: (B, T) float32, zero-padded on the right.
-            lengths: (B,) int64 samples, each at least ``MIN_SAMPLES``.
+            audio: the audio on the device of the engine, each item at least ``MIN_SAMPLES`` long.
             languages: (B,) int64, the language of each item as an index into ``Vocabulary.languages``.
         """
         ...
@@ -93,8 +125,12 @@ class SegmentResult:
     """The declared language; None if the model does not know it."""
     transcript: TokenizedTranscript | None
     """The tokens of the transcript; None if ``language`` is None."""
-    log_probs: NDArray[np.float32]
-    """(T, 257) log-probabilities of all audio pieces of the segment, joined in time."""
+    log_probs: Sequence[Tensor]
+    """(T_i, 257) log-probabilities of each piece of the segment, on the device of the engine."""
+    best_lp: NDArray[np.float32]
+    """(T,) log-probability of the likeliest symbol of each frame."""
+    symbols: NDArray[np.int64]
+    """(T,) likeliest symbol of each frame."""
     best_sums: NDArray[np.float32]
     """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     best_counts: NDArray[np.float32]
@@ -103,23 +139,22 @@ class SegmentResult:
 
     @property
     def frames(self) -> int:
-        """The number of frames of the segment."""
-        return len(self.log_probs)
+        return len(self.symbols)
 
     @cached_property
     def greedy(self) -> tuple[int, ...]:
         """Token ids of the recognised text: the likeliest symbol of each frame, collapsed."""
-        return collapse(self.log_probs.argmax(axis=1), blank=BLANK)
+        return collapse(self.symbols, blank=BLANK)
 
     @property
     def blank_rate(self) -> float:
         """The share of frames whose likeliest symbol is the blank."""
-        return float((self.log_probs.argmax(axis=1) == BLANK).mean())
+        return float((self.symbols == BLANK).mean())
 
     @property
     def max_lp(self) -> float:
         """The log-probability of the likeliest path over all symbols, in nats."""
-        return float(self.log_probs.max(axis=1).sum(dtype=np.float64))
+        return float(self.best_lp.sum(dtype=np.float64))
 
     @property
     def transcript_tokens(self) -> tuple[int, ...]:
@@ -186,34 +221,41 @@ def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64])
 
 
 def join_pieces(
-    output: EngineOutput, rows: Sequence[int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Join the network's output for one segment whose audio was cut into several items of a batch.
-
-    Args:
-        output: the output for the batch.
-        rows: the indices of the segment's items in the batch, in the order of time.
+    output: HostOutput, rows: Sequence[int]
+) -> tuple[list[Tensor], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Join the output for the pieces of one segment, which are the items ``rows`` of the batch.
 
     Returns:
-        (T, 257) log-probabilities joined in time, and (L,) ``best_sums`` and (L,) ``best_counts`` as in
-        ``EngineOutput`` for L languages, both summed over the items.
+        The ``log_probs`` of each piece, which are not joined: that would queue work behind that of other models.
+        ``best_lp`` and ``symbols`` joined in time; ``best_sums`` and ``best_counts`` summed over pieces.
     """
-    log_probs = np.concatenate([output.log_probs[row, : output.frames[row]] for row in rows])
-    return log_probs, output.best_sums[rows].sum(axis=0), output.best_counts[rows].sum(axis=0)
+    ends = [(row, int(output.frames[row])) for row in rows]
+    return (
+        [output.log_probs[row, :end] for row, end in ends],
+        np.concatenate([output.best_lp[row, :end] for row, end in ends]),
+        np.concatenate([output.symbols[row, :end] for row, end in ends]),
+        output.best_sums[rows].sum(axis=0),
+        output.best_counts[rows].sum(axis=0),
+    )
 
 
-def score_transcripts(segments: Sequence[SegmentResult], device: str) -> None:
+def score_transcripts(segments: Sequence[SegmentResult], device: Device, after: Mark) -> None:
     """Score the transcript and the recognised text of each comparable segment, and align the transcript.
 
-    Callers choose the GPU if there is one. There the few hundred small steps take as long for one segment as for a
-    hundred. On the CPU each segment takes two milliseconds, during which the GPU would be idle.
+    On a GPU the few hundred small steps take as long for one segment as for a hundred. They run beside the main queue,
+    while the other models compute, and their results leave the GPU in one copy.
 
     Args:
         segments: the segments of one batch. The ``transcript_score`` of each comparable segment is set.
-        device: the device to compute on.
+        device: the device of the log-probabilities.
+        after: a mark behind the log-probabilities.
     """
-    with one_thread():
-        for group in _group_by_lattice_size([segment for segment in segments if segment.is_comparable]):
+    groups = list(_group_by_lattice_size([segment for segment in segments if segment.is_comparable]))
+    with (
+        one_thread(),
+        side_queue(device, after, [piece for group in groups for item in group for piece in item.log_probs]),
+    ):
+        for group in groups:
             _score_group(group, device)
 
 
@@ -231,18 +273,17 @@ def _group_by_lattice_size(segments: Sequence[SegmentResult]) -> Iterator[list[S
         yield group
 
 
-def _score_group(group: Sequence[SegmentResult], device: str) -> None:
-    """Set the ``transcript_score`` of segments whose lattices fit in memory together."""
-    frames = torch.tensor([item.frames for item in group], device=device)
-    log_probs = [torch.from_numpy(item.log_probs) for item in group]
-    padded = torch.nn.utils.rnn.pad_sequence(log_probs, batch_first=True).to(device)
-    transcripts = [item.transcript_tokens for item in group]
-    rows = zip(
-        group,
-        score_texts(padded, frames, transcripts, blank=BLANK),
-        score_texts(padded, frames, [item.greedy for item in group], blank=BLANK),
-        align_texts(padded, frames, transcripts, blank=BLANK),
-        strict=True,
-    )
-    for item, transcript_lp, greedy_lp, alignment in rows:
-        item.transcript_score = TranscriptScore(transcript_lp, greedy_lp, alignment)
+def _score_group(group: Sequence[SegmentResult], device: Device) -> None:
+    frames = torch.tensor([item.frames for item in group], device="cpu")
+    joined = [torch.cat(list(item.log_probs)) if len(item.log_probs) > 1 else item.log_probs[0] for item in group]
+    padded = torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)
+    if device == "cpu":
+        padded = padded.double()
+    transcripts, greedy = [item.transcript_tokens for item in group], [item.greedy for item in group]
+    totals = [sum_paths(padded, frames, texts, blank=BLANK) for texts in (transcripts, greedy)]
+    path_lp, states, emitted = find_paths(padded, frames, transcripts, blank=BLANK)
+    transcript_lp, greedy_lp, *paths = read_later(*totals, path_lp, states, emitted)()
+    alignments = make_alignments(paths[0], paths[1], paths[2], frames.tolist(), transcripts)
+    rows = zip(group, transcript_lp.tolist(), greedy_lp.tolist(), alignments, strict=True)
+    for item, own_lp, heard_lp, alignment in rows:
+        item.transcript_score = TranscriptScore(own_lp, heard_lp, alignment)

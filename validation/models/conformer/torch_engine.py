@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from validation.models.conformer.mel import LogMel
+from validation.models.conformer.mel import HOP_SAMPLES, LogMel
 from validation.models.conformer.segment import EngineOutput
 from validation.models.conformer.tokenizer import BLANK
+from validation.models.upload import DeviceAudio
 
 _FEED_FORWARD_WEIGHT = 0.5
 """The weight of the two feed-forward modules of a layer, which enclose attention and convolution (macaron style)."""
@@ -236,18 +237,27 @@ class TorchEngine:
         self._network = network.to(device, dtype)
         self._columns = torch.from_numpy(columns).to(device)
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers of the encoder, which are most of the work."""
+        return self._network.layers
+
     @torch.inference_mode()
-    def run(self, audio: NDArray[np.float32], lengths: NDArray[np.int64], languages: NDArray[np.int64]) -> EngineOutput:
-        """Run the network on a batch, as ``Engine`` documents."""
-        waveforms, samples, language = (
-            torch.from_numpy(array).to(self._device) for array in (audio, lengths, languages)
-        )
-        features, counts = self._mel(waveforms, samples)
-        logits, frames = self._network(features.to(self._dtype), counts)
-        columns = self._columns[language]
+    def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
+        """Run the network on a batch, as ``Engine`` documents. The host does not wait for the device."""
+        features, counts = self._mel(audio.waveforms, audio.lengths)
+        logits, lengths = self._network(features.to(self._dtype), counts)
+        columns = self._columns[torch.from_numpy(languages).to(self._device, non_blocking=True)]
         own = logits.gather(2, columns[:, None].expand(-1, logits.shape[1], -1)).float().log_softmax(dim=2)
-        sums, tokens = self._score_languages(logits, frames)
-        return EngineOutput(own.cpu().numpy(), frames.cpu().numpy(), sums.cpu().numpy(), tokens.cpu().numpy())
+        sums, tokens = self._score_languages(logits, lengths)
+        return EngineOutput(own, self._count_frames(audio.host_lengths), sums, tokens)
+
+    def _count_frames(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count the output frames of audio with these lengths in samples, on the host."""
+        frames = samples // HOP_SAMPLES + 1
+        for _ in range(self._network.shape.strided_convs):
+            frames = (frames - 1) // 2 + 1
+        return frames
 
     def _score_languages(self, logits: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of the log-probabilities and the numbers of tokens of the greedy texts, (B, L) each."""

@@ -175,8 +175,11 @@ class SegmentState:
         return len(self.pieces) == 1 and bool(normalise_text(self.transcript)) and any(self.tokens)
 
     @property
-    def texts(self) -> tuple[tuple[int, ...], ...]:
-        """The tokens of the texts to score on the audio: the recognised text, then each spelling of the transcript."""
+    def token_sequences(self) -> tuple[tuple[int, ...], ...]:
+        """The token sequences whose log-probability is computed: recognised text, then spellings of the transcript.
+
+        The recognised text is that of the first piece: the property is for segments of one piece.
+        """
         return (self.tokens[0], *(spelling.tokens for spelling in self.spellings))
 
 
@@ -260,8 +263,8 @@ class WhisperBase:
         """Compare each transcript, in all its spellings, with the recognised text; set ``likelihood``."""
         groups = _group(segments, lambda segment: (segment.window_s, str(segment.language)))
         for (_, language), group in groups.items():
-            texts = [text for segment in group for text in segment.texts]
-            copies = [len(segment.texts) for segment in group]
+            texts = [text for segment in group for text in segment.token_sequences]
+            copies = [len(segment.token_sequences) for segment in group]
             encoded = np.repeat(np.stack([segment.encoded[0] for segment in group]), copies, axis=0)
             log_ps = iter(self._network.log_probabilities(encoded, language, texts))
             for segment, count in zip(group, copies, strict=True):

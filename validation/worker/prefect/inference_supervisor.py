@@ -44,7 +44,7 @@ class StartRefused(BadInput):
 
 
 class ServerExited(Transient):
-    """The inference server ended, or hung and was killed, before it was ready."""
+    """The inference server could not be started, ended, or hung and was killed, before it was ready."""
 
 
 class InferenceSupervisor:
@@ -85,13 +85,23 @@ class InferenceSupervisor:
     async def _launch(self) -> SuiteInfo:
         """Start a server process and wait until it is ready. ``start`` documents the result and the errors."""
         # The event loop starts the server, because the kernel ends the server when the thread that started it ends.
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "validation.child_process", "--module", "validation.inference", str(os.getpid())),
-            env={**os.environ, INFERENCE_SOCKET_VARIABLE: str(self.socket)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
-            limit=1 << 20,
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(
+                    sys.executable,
+                    "-m",
+                    "validation.child_process",
+                    "--module",
+                    "validation.inference",
+                    str(os.getpid()),
+                ),
+                env={**os.environ, INFERENCE_SOCKET_VARIABLE: str(self.socket)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=PIPE,
+                limit=1 << 20,
+            )
+        except OSError as error:
+            raise ServerExited(f"the inference server cannot be started: {error}") from error
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
@@ -122,8 +132,6 @@ class InferenceSupervisor:
             except FleetError as error:
                 log.warning("%s", error)
                 refusals.append(error)
-            except OSError as error:
-                log.warning("%s", error)
             else:
                 ready_at, refusals = time.monotonic(), []
                 log.info("the inference server is ready again")

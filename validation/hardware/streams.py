@@ -1,0 +1,98 @@
+"""Queue work on a GPU without waiting for it: copies to the host that end later, marks in a queue, a second queue.
+
+On a CPU all work is done when a call returns, so the same code runs there and waits for nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from validation.hardware.device import Device
+
+Readback: TypeAlias = Callable[[], list[NDArray[Any]]]
+"""A function that waits for the end of a copy, and returns the arrays. Any thread may call it."""
+
+
+class Mark:
+    """A mark behind all work that this thread has queued on a device so far."""
+
+    def __init__(self, device: Device) -> None:
+        self._event = (
+            torch.cuda.Event(blocking=True) if device == "cuda" else None  # type: ignore[no-untyped-call]
+        )
+        if self._event is not None:
+            self._event.record()
+
+    def wait(self) -> None:
+        """Wait on the host until the work before the mark is done. The wait uses no CPU."""
+        if self._event is not None:
+            self._event.synchronize()
+
+    def queue_after(self) -> None:
+        """Make the work that this thread queues from now on begin after the mark. The host does not wait."""
+        if self._event is not None:
+            torch.cuda.current_stream().wait_event(self._event)
+
+
+@contextmanager
+def side_queue(device: Device, after: Mark, tensors: Sequence[Tensor] = ()) -> Iterator[None]:
+    """Queue the work of this context beside the main queue, with priority, as soon as the mark is reached.
+
+    The main queue holds the work of other models and of the next batch, which would otherwise be done first.
+
+    Args:
+        device: the device of the work.
+        after: a mark behind the work whose results the context uses.
+        tensors: the tensors of the main queue that the context uses. Their memory is kept until that work ends.
+    """
+    if device != "cuda":
+        yield
+        return
+    stream = _side_stream()
+    with torch.cuda.stream(stream):
+        after.queue_after()
+        for tensor in tensors:
+            tensor.record_stream(stream)
+        yield
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    """Return the one side queue of this process: torch keeps the freed memory of each queue apart."""
+    return torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
+
+
+def read_later(*tensors: Tensor) -> Readback:
+    """Queue one copy of all tensors to the host; return a function that waits for the copy and returns the arrays."""
+    if not tensors or tensors[0].device.type != "cuda":
+        return lambda: [tensor.numpy() for tensor in tensors]
+    packed = torch.cat([tensor.contiguous().view(-1).view(torch.uint8) for tensor in tensors])
+    host = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True)
+    host.copy_(packed, non_blocking=True)
+    mark, shapes, kinds = Mark("cuda"), [tensor.shape for tensor in tensors], [tensor.dtype for tensor in tensors]
+    return lambda: unpack(_wait_for(mark, host), shapes, kinds)
+
+
+def unpack(
+    packed: NDArray[np.uint8], shapes: Sequence[Sequence[int]], kinds: Sequence[torch.dtype]
+) -> list[NDArray[Any]]:
+    """Split the bytes of several tensors, one behind the other, into arrays of these shapes and types."""
+    found, start = [], 0
+    for shape, kind in zip(shapes, kinds, strict=True):
+        dtype = torch.empty(0, dtype=kind).numpy().dtype
+        end = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        found.append(np.frombuffer(packed[start:end].tobytes(), dtype).reshape(shape))
+        start = end
+    return found
+
+
+def _wait_for(mark: Mark, host: Tensor) -> NDArray[np.uint8]:
+    mark.wait()
+    array: NDArray[np.uint8] = host.numpy()
+    return array
