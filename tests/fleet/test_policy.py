@@ -8,13 +8,13 @@ import pytest
 from tests.support.fleet_builders import NOW, PREFIX, ago, make_offer
 from validation.fleet.launch_spec import LaunchSpec
 from validation.fleet.plan import Drain, Rent, Terminate, make_plan
-from validation.fleet.policy import BAN_S, DAY_S, ControllerPolicy, diagnose
+from validation.fleet.policy import BAN_S, DAY_S, ReconcilerPolicy, diagnose
 from validation.fleet.snapshot import BudgetState, DesiredFleet, FleetSnapshot
 from validation.ledger.fleet import RentedInstance
 from validation.vast.listings import Instance, Listing
 from validation.vast.offer_filter import OfferFilter
 
-POLICY = ControllerPolicy()
+POLICY = ReconcilerPolicy()
 
 
 def make_box(slot=1, *, state="renting", age=1000.0, **more) -> RentedInstance:

@@ -52,7 +52,10 @@ def add(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID of the box.
 
 @box_app.command()
 def revoke(worker_id: Annotated[str, typer.Argument(help="The WORKER_ID whose key ends.")]) -> None:
-    """End the key and the gateway token of a worker id at once, and requeue the chunks that it holds.
+    """End the box key and the gateway token of a worker id at once; the videos of its open chunks are pending again.
+
+    All database sessions of boxes end too; the other boxes repeat one call. Object-store credentials that the box
+    already holds stay valid until they expire.
 
     Example: `vfleet box revoke home-1`
     """

@@ -50,6 +50,9 @@ class Block(NamedTuple):
 
 
 def check_complete(decoded_s: Seconds, declared_s: Seconds | None) -> None:
-    """Raise ValueError if more than ``MAX_MISSING_S`` of the declared length is missing. None declares no length."""
+    """Raise ValueError if the decoded length is more than ``MAX_MISSING_S`` below the declared length.
+
+    If ``declared_s`` is None, nothing is checked.
+    """
     if declared_s is not None and decoded_s < declared_s - MAX_MISSING_S:
         raise ValueError(f"it ends after {decoded_s:.2f} of {declared_s:.2f} s")

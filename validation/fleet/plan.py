@@ -12,8 +12,8 @@ from validation.domain import Seconds
 from validation.fleet.policy import (
     OCCUPYING,
     SERVING,
-    ControllerPolicy,
     Reason,
+    ReconcilerPolicy,
     diagnose,
     is_correlated_failure,
     is_ready,
@@ -254,7 +254,7 @@ def _step_rented(box: RentedInstance, diagnosis: Reason | None, snapshot: FleetS
     return Terminate(box, "drained") if box.state == "draining" and drained else None
 
 
-def _step_requested(box: RentedInstance, instance: Instance | None, policy: ControllerPolicy) -> Step | None:
+def _step_requested(box: RentedInstance, instance: Instance | None, policy: ReconcilerPolicy) -> Step | None:
     """Return the step of a requested box: adopt its instance, or close it after enough listings without it."""
     if instance is not None:
         return Adopt(box, instance.id)
@@ -334,7 +334,7 @@ def _count_recent_pulls(snapshot: FleetSnapshot) -> int:
     return sum((snapshot.now - start).total_seconds() < snapshot.policy.image_refusal_hold_s for start in starts)
 
 
-def _limit_per_tick(actions: Sequence[Action], policy: ControllerPolicy) -> list[Action]:
+def _limit_per_tick(actions: Sequence[Action], policy: ReconcilerPolicy) -> list[Action]:
     """Keep the first ``max_destroys_per_tick`` destroys and every other action, in the given order."""
     destroys = [action for action in actions if isinstance(action, Destroy | DestroyOrphan | Terminate)]
     kept = {id(action) for action in destroys[: policy.max_destroys_per_tick]}

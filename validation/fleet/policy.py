@@ -64,8 +64,8 @@ BAN_S: Mapping[Reason, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ControllerPolicy:
-    """Time-outs and limits of the planner, each with its reason."""
+class ReconcilerPolicy:
+    """Time-outs and limits by which a tick decides what to rent, drain and destroy."""
 
     first_heartbeat_timeout_s: Seconds = 360.0
     """Time-out from the start of a container to the first heartbeat of its worker. Models load within two minutes."""
@@ -129,7 +129,7 @@ FATAL_MESSAGES: tuple[tuple[re.Pattern[str], Reason], ...] = (
 
 
 def diagnose(
-    box: RentedInstance, listed: Instance | None, now: datetime, policy: ControllerPolicy, *, max_usd_per_hour: float
+    box: RentedInstance, listed: Instance | None, now: datetime, policy: ReconcilerPolicy, *, max_usd_per_hour: float
 ) -> Reason | None:
     """Return the reason why a box must leave; None if it may stay.
 
@@ -155,7 +155,7 @@ def diagnose(
     return _diagnose_start(box, listed, now, policy) if box.state == "renting" else _diagnose_work(box, now, policy)
 
 
-def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy: ReconcilerPolicy) -> Reason | None:
     """Return the reason why a renting box will not start or is late; None if it may stay."""
     for pattern, reason in FATAL_MESSAGES:
         if pattern.search(listed.status_msg or ""):
@@ -169,7 +169,7 @@ def _diagnose_start(box: RentedInstance, listed: Instance, now: datetime, policy
     return "never_booted" if _age(box.requested_at, now) > box.boot_timeout_s else None
 
 
-def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> Reason | None:
+def _diagnose_work(box: RentedInstance, now: datetime, policy: ReconcilerPolicy) -> Reason | None:
     """Return the reason why a working or draining box must leave; None if it may stay."""
     if has_gpu_mismatch(box):
         return "gpu_mismatch"
@@ -183,7 +183,7 @@ def _diagnose_work(box: RentedInstance, now: datetime, policy: ControllerPolicy)
     return None
 
 
-def is_ready(box: RentedInstance, now: datetime, policy: ControllerPolicy) -> bool:
+def is_ready(box: RentedInstance, now: datetime, policy: ReconcilerPolicy) -> bool:
     """Return whether a box can be marked as working: its worker sends heartbeats, and it has the rented GPU."""
     return _age(box.heartbeat_at, now) <= policy.heartbeat_timeout_s and not has_gpu_mismatch(box)
 
@@ -193,7 +193,7 @@ def has_gpu_mismatch(box: RentedInstance) -> bool:
     return box.gpu_seen is not None and box.gpu_name not in box.gpu_seen
 
 
-def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolicy) -> dict[str, float]:
+def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ReconcilerPolicy) -> dict[str, float]:
     """Return the median segments per second of each GPU that at least ``min_measured_boxes`` working boxes have."""
     speeds: dict[str, list[float]] = {}
     for box in boxes:
@@ -202,7 +202,7 @@ def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolic
     return {gpu: median(measured) for gpu, measured in speeds.items() if len(measured) >= policy.min_measured_boxes}
 
 
-def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ControllerPolicy) -> bool:
+def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ReconcilerPolicy) -> bool:
     """Return whether so many boxes failed at once that the cause is common: the account, the vendor or our services."""
     return len(failed) >= policy.min_correlated_failures and len(failed) > policy.correlated_failure_share * total
 

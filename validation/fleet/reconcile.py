@@ -14,7 +14,7 @@ from validation.credentials.issuer import CredentialIssuer
 from validation.errors import BadInput, Transient
 from validation.fleet.executor import LOCK_S, PlanExecutor
 from validation.fleet.plan import Plan, make_plan
-from validation.fleet.policy import OCCUPYING, SERVING, ControllerPolicy, median_speed_by_gpu
+from validation.fleet.policy import OCCUPYING, SERVING, ReconcilerPolicy, median_speed_by_gpu
 from validation.fleet.snapshot import FleetSnapshot, read_snapshot
 from validation.gateway.tokens import TokenFile, TokensUnwritable
 from validation.ledger.fleet import (
@@ -36,14 +36,14 @@ from validation.vast.offer_filter import OfferFilter, explain_no_offers, rank_of
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """What a tick works with: the ledger, the vendor's client, the fleet's name and the planner's policy."""
+    """What a tick works with: the ledger, the vendor's client, the fleet's name and the reconciler's policy."""
 
     engine: Engine
     client: VastClient
     fleet: str
     environment: Callable[[], Mapping[str, str]]
     """Returns the environment of every new box; called when something is to be rented."""
-    policy: ControllerPolicy = field(default_factory=ControllerPolicy)
+    policy: ReconcilerPolicy = field(default_factory=ReconcilerPolicy)
     issuer: CredentialIssuer | None = None
     """Issues the store credentials of each box; None if the operator gives keys to boxes."""
     tokens: TokenFile | None = None

@@ -8,7 +8,7 @@ from math import ceil
 from sqlalchemy import Engine
 
 from validation.fleet.launch_spec import LaunchSpec
-from validation.fleet.policy import ControllerPolicy
+from validation.fleet.policy import ReconcilerPolicy
 from validation.ledger.fleet import Ban, FleetBudget, RentedInstance, read_bans, read_budget, read_rented_instances
 from validation.vast.listings import Instance, Listing, Offer
 
@@ -109,7 +109,7 @@ class FleetSnapshot:
     bans: Sequence[Ban] = ()
     offers: Sequence[Offer] | None = None
     """Offers that meet the filter, best value first; None before the market was searched."""
-    policy: ControllerPolicy = field(default_factory=ControllerPolicy)
+    policy: ReconcilerPolicy = field(default_factory=ReconcilerPolicy)
 
     def match_instances(self) -> Mapping[str, Instance]:
         """Return the listed instance of each box, by label. A box without an instance id is matched by its label."""
@@ -125,7 +125,7 @@ class FleetSnapshot:
 
 
 def read_snapshot(
-    engine: Engine, fleet: str, *, listing: Listing, credit_usd: float | None, policy: ControllerPolicy
+    engine: Engine, fleet: str, *, listing: Listing, credit_usd: float | None, policy: ReconcilerPolicy
 ) -> FleetSnapshot:
     """Read a snapshot from the ledger. ``listing`` was taken before, so the ledger has a row for each listed label.
 

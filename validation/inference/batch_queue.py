@@ -45,11 +45,14 @@ class _ClientQueue:
 class FairBatchQueue:
     """The pending segments of all clients, taken in batches of similar lengths, longest first.
 
-    Weighted fair queueing: the longest segment of the client with the least virtual time starts the next batch. The
-    next longest segments of the same client fill the batch, then the segments of the other clients. The oldest client
+    Weighted fair queueing: the client with the least virtual time starts the next batch with the longest segment of its
+    current round, that is, of the segments that were pending when the round began. Segments at most as long as this one
+    fill the batch: first those of the same client, then those of the others. A segment that was in a crashed batch is
+    taken alone. The oldest client
     has the weight ``OLDEST_CLIENT_WEIGHT``, every other client the weight 1. So a client with 1000 segments fills up
     the batches of a client with 10 segments, and delays the smaller client by at most one batch beyond its fair share.
-    A single client gets exactly the batches of ``plan_batches``.
+    A single client that adds all its segments before the first batch gets exactly the batches of ``plan_batches``, if
+    none was in a crash.
     """
 
     def __init__(self, *, min_padded_s: Seconds) -> None:

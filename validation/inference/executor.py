@@ -190,7 +190,7 @@ class BatchExecutor:
 
     def start(self) -> None:
         """Start the threads: three on a GPU, two on a CPU. They run until the process ends."""
-        for step in (self._prepare, self._run_batch, *([self._answer] if self._overlaps else [])):
+        for step in (self._prepare, self._launch_batch, *([self._answer] if self._overlaps else [])):
             threading.Thread(target=_repeat, args=(step,), name=step.__name__.strip("_"), daemon=True).start()
 
     def _prepare(self) -> None:
@@ -213,8 +213,8 @@ class BatchExecutor:
             self.stats.discarded()
             self._free_slots.release()
 
-    def _run_batch(self) -> None:
-        """Wait until few enough batches are in flight, then for a prepared batch, and launch it.
+    def _launch_batch(self) -> None:
+        """Wait until another batch may be in flight (two on a GPU, one on a CPU), then for a prepared batch; launch it.
 
         On a CPU the batch is also answered here. On a GPU the thread of ``_answer`` does that.
         """

@@ -77,14 +77,17 @@ class BoxKeyRejected(BadInput):
 
 
 class WorkerQuarantined(BadInput):
-    """The worker may not claim: it answered a canary wrongly, or failed videos that other boxes validate."""
+    """The worker is quarantined, so it may not register, send heartbeats or claim.
+
+    It answered a canary wrongly, or failed videos that other boxes validate or that the control machine can read.
+    """
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(
             f"worker {worker_id} is quarantined: its answers for a video with known answers were wrong, or it failed "
-            "videos that other boxes validate. On the control machine, `vfleet status` says which, and "
-            "`vfleet canaries clear` lets it work again"
+            "videos that other boxes validate or the control machine can read. On the control machine, `vfleet status` "
+            "says which, and `vfleet canaries clear` lets it work again"
         )
 
 

@@ -83,7 +83,10 @@ class Child:
         return self._spawning.result().poll() if self._spawning else None
 
     def wait(self) -> int | None:
-        """Wait until the child exits by itself. Return its exit status; None if the child was not launched."""
+        """Wait until the child exits, without sending a signal to it.
+
+        Return its exit status, negative for a signal; None if the child was never launched, or was ended with ``end``.
+        """
         return self._spawning.result().wait() if self._spawning else None
 
     def end(self, stop_signal: Signals, *, grace_s: Seconds) -> None:

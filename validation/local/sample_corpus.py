@@ -1,4 +1,7 @@
-"""The corpus of the demo: real speech in the production layout, with planted faults in known segments."""
+"""The corpus of the demo: real speech in the production layout.
+
+Some segments and two whole videos have an injected fault. The result that the validation must report for each is known.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +19,7 @@ CLIPS = Path(__file__).parent / "clips"
 
 @dataclass(frozen=True, slots=True)
 class PlantedFault:
-    """A planted fault, and the reason that the validation must report for it."""
+    """An injected fault, and the reason that the validation must report for it."""
 
     video_id: str
     what: str

@@ -77,7 +77,7 @@ _TYPES: dict[ColumnType, pa.DataType] = {
 
 
 def shard_columns(models: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
-    """Return all columns of a suite's shards except ``reasons``, in order. Rules may read these columns.
+    """Return all columns of a suite's shards except ``reasons``, in the order of the shard.
 
     Args:
         models: the columns of each model, by the model's name, in the order of the suite.

@@ -1,1 +1,4 @@
-"""Access to the object store: read streams, list objects, write objects conditionally, and convert errors."""
+"""Access to the object store: stream, read, list, write, replace and delete objects.
+
+Errors of the client library are converted to errors of this project.
+"""

@@ -58,9 +58,10 @@ class InvalidObjectKey(Permanent):
 
 
 class StoreRefused(BadInput):
-    """The store responds, but rejects this client, because the bucket, the folder or the credential is wrong.
+    """The store responds, but rejects this client's requests, and a retry cannot help.
 
-    The error affects all objects, so no video may fail because of it. A worker releases its chunk.
+    The endpoint, the bucket, the folder or the credential is wrong, or the store lacks conditional writes. The error
+    affects all objects, so no video may fail because of it. A worker releases its chunk and stops.
     """
 
     def __init__(self, address: str, reason: str, check: str) -> None:

@@ -99,17 +99,6 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
         return
 
 
-def object_exists(store: ObjectStore, key: str) -> bool:
-    """Return whether the store has an object with this key. A missing bucket raises ``StoreRefused``."""
-    try:
-        with convert_store_errors(store, key):
-            obstore.head(store, key)
-    except ObjectMissing:
-        check_store(store)  # a 404 to HEAD has no body, so a missing bucket looks the same as a missing object
-        return False
-    return True
-
-
 def stream_object(store: ObjectStore, key: str, *, max_whole_bytes: int = 0) -> "ObjectStream":
     """Open an object to read its bytes in order, without a file on disk. The caller must close the stream.
 

@@ -1,7 +1,8 @@
 """Compute the report's margin of a segment: the signed distance to the limits of some rules.
 
 A large positive margin means a clear defect. A margin near zero means a borderline segment. This margin differs from
-the column ``margin`` of the shards: its unit comes from the medians of the reported segments, and its size is not cut.
+the column ``margin`` of the shards: its unit is the distance from a limit to the median of the reported segments,
+and not to the ``typical`` value of the rules file, and it is not limited to ``MAX_MARGIN``.
 """
 
 from collections.abc import Iterable, Mapping

@@ -93,7 +93,7 @@ def describe_workers(fleet: Row) -> str:
 
 
 def describe_segments(fleet: Row) -> str:
-    """Write the number of segments, their hours, and the share of each verdict if the verdicts were counted."""
+    """Write the number of segments; if their verdicts were counted, also their hours and the share of each verdict."""
     total = format_count(fleet["segments"] or 0)
     if fleet["accepted"] is None:
         return total
