@@ -131,13 +131,13 @@ def _print_results(results: "Sequence[CanaryResult]") -> None:
 
 
 def _print_quarantined(workers: "Sequence[QuarantinedWorker]", shards: "Sequence[QuarantinedShard]") -> None:
-    if any(each.is_excused for each in workers):
+    if excused := [each.known_as for each in workers if each.is_excused]:
         say(
-            f"{len(workers)} workers have wrong canaries, too many for a fault of single boxes: none is in quarantine. "
-            "Look at the findings above; if the known answers are wrong, add new canaries and clear these workers"
+            f"{len(excused)} workers have wrong canaries, too many for a fault of single boxes. They are not in "
+            f"quarantine: {', '.join(excused)}. Look at the findings above; if the known answers are wrong, add new "
+            "canaries and clear these workers"
         )
-        return
-    for each in workers:
+    for each in (each for each in workers if not each.is_excused):
         own = [shard for shard in shards if shard.known_as == each.known_as]
         say(
             f"{each.known_as} is in quarantine since {each.since:%d %B, %H:%M}: "

@@ -1,6 +1,7 @@
-"""Queue work on a GPU without waiting for it: copies to the host that end later, marks in a queue, a second queue.
+"""Queue work on a GPU without waiting for it: a second queue, marks in a queue, and copies to the host that end later.
 
-On a CPU all work is done when a call returns, so the same code runs there and waits for nothing.
+A queue is a CUDA stream: the GPU does the work of a queue in order. Each thread queues work in the main queue, except
+inside ``side_queue``. On a CPU all work is done when a call returns, so the same code runs there and never waits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,11 @@ from torch import Tensor
 from validation.hardware.device import Device
 
 Readback: TypeAlias = Callable[[], list[NDArray[Any]]]
-"""A function that waits for the end of a copy, and returns the arrays. Any thread may call it."""
+"""A function that waits for the end of a copy to the host, and returns the copied arrays. Any thread may call it."""
 
 
 class Mark:
-    """A mark behind all work that this thread has queued on a device so far."""
+    """A mark in the queue that this thread uses now, behind all work that was queued there before."""
 
     def __init__(self, device: Device) -> None:
         self._event = (
@@ -30,26 +31,30 @@ class Mark:
             self._event.record()
 
     def wait(self) -> None:
-        """Wait on the host until the work before the mark is done. The wait uses no CPU."""
+        """Make the calling thread wait until the work before the mark is done. The wait uses no CPU."""
         if self._event is not None:
             self._event.synchronize()
 
     def queue_after(self) -> None:
-        """Make the work that this thread queues from now on begin after the mark. The host does not wait."""
+        """Make work that is queued from now on, in the queue that this thread uses now, begin after the mark.
+
+        The host does not wait.
+        """
         if self._event is not None:
             torch.cuda.current_stream().wait_event(self._event)
 
 
 @contextmanager
 def side_queue(device: Device, after: Mark, tensors: Sequence[Tensor] = ()) -> Iterator[None]:
-    """Queue the work of this context beside the main queue, with priority, as soon as the mark is reached.
+    """Queue the work of this context in the side queue, where it begins as soon as the mark is reached.
 
-    The main queue holds the work of other models and of the next batch, which would otherwise be done first.
+    The side queue has priority. In the main queue the work would wait for other models and for the next batch.
 
     Args:
-        device: the device of the work.
+        device: the device of the work; on a CPU the context changes nothing.
         after: a mark behind the work whose results the context uses.
-        tensors: the tensors of the main queue that the context uses. Their memory is kept until that work ends.
+        tensors: the tensors of the main queue that the context uses. If they are freed earlier, their memory is still
+            not used again until the work of the context is done.
     """
     if device != "cuda":
         yield
@@ -64,12 +69,16 @@ def side_queue(device: Device, after: Mark, tensors: Sequence[Tensor] = ()) -> I
 
 @cache
 def _side_stream() -> torch.cuda.Stream:
-    """Return the one side queue of this process: torch keeps the freed memory of each queue apart."""
+    """Return the side queue. A process has only one, because torch reuses freed memory only within a queue."""
     return torch.cuda.Stream(priority=-1)  # type: ignore[no-untyped-call]
 
 
 def read_later(*tensors: Tensor) -> Readback:
-    """Queue one copy of all tensors to the host; return a function that waits for the copy and returns the arrays."""
+    """Queue one copy of all tensors to the host; return a function that waits for the copy and returns the arrays.
+
+    The tensors are on one device. The arrays have their order, shapes and types. On a CPU nothing is copied: the arrays
+    share the memory of the tensors.
+    """
     if not tensors or tensors[0].device.type != "cuda":
         return lambda: [tensor.numpy() for tensor in tensors]
     packed = torch.cat([tensor.contiguous().view(-1).view(torch.uint8) for tensor in tensors])
@@ -82,7 +91,7 @@ def read_later(*tensors: Tensor) -> Readback:
 def unpack(
     packed: NDArray[np.uint8], shapes: Sequence[Sequence[int]], kinds: Sequence[torch.dtype]
 ) -> list[NDArray[Any]]:
-    """Split the bytes of several tensors, one behind the other, into arrays of these shapes and types."""
+    """Split bytes, which are those of several tensors one after the other, into arrays of these shapes and types."""
     found, start = [], 0
     for shape, kind in zip(shapes, kinds, strict=True):
         dtype = torch.empty(0, dtype=kind).numpy().dtype
@@ -93,6 +102,7 @@ def unpack(
 
 
 def _wait_for(mark: Mark, host: Tensor) -> NDArray[np.uint8]:
+    """Wait for a mark, then return a tensor on the host, which is filled before the mark, as an array."""
     mark.wait()
     array: NDArray[np.uint8] = host.numpy()
     return array

@@ -1,8 +1,8 @@
-"""Warm up the models and run them: threads prepare the next batch, launch the current one, and answer the last one.
+"""Warm up the models, then run batches: threads prepare a batch, launch its models, and return its answers.
 
-On a GPU two batches are in flight. While one computes, the other is launched behind it, or its answers are made: the
-GPU does not wait for texts and alignments. On a CPU one thread launches and answers, because the models
-use all cores.
+On a GPU three threads do these three steps, and up to two batches are in flight. While the GPU computes one batch, the
+host queues the other one behind it or makes the answers of the other one. So the GPU does not wait for texts and
+alignments. On a CPU two threads suffice: one prepares, one launches and answers, because the models use all cores.
 """
 
 import logging
@@ -39,8 +39,8 @@ def warm_up(suite: Suite) -> None:
     """Score two batches of faint noise that fill the batch budget: one of ordinary segments, one of long segments.
 
     The second batch is skipped if the budget is smaller than one long segment. If the GPU memory does not suffice for a
-    batch, the budget shrinks here, before any work. On a GPU a third batch has one segment, because layers may be
-    compiled at their first use, and compiled for one segment apart.
+    batch, the budget shrinks here, before any work. On a GPU a third batch of one segment follows: layers may be
+    compiled at their first use, and a batch of one segment needs a program of its own (see ``models.compiled``).
 
     Raises:
         SelfTestFailed: a model failed, or the GPU memory does not suffice for a single segment.
@@ -55,6 +55,11 @@ def warm_up(suite: Suite) -> None:
 
 
 def _warm_up_length(suite: Suite, duration_s: Seconds, most: int | None = None) -> None:
+    """Score a batch of noise in segments of this length: as many as the budget allows, but no more than ``most``.
+
+    Raises:
+        SelfTestFailed: a model did not score a segment.
+    """
     started_s = time.monotonic()
     fitting = max_batch_size(duration_s, suite.budget.seconds, min_padded_s=suite.min_padded_s)
     count = fitting if most is None else min(most, fitting)
@@ -76,31 +81,38 @@ def _has_failed(answer: Answer) -> bool:
 
 
 MAX_IN_FLIGHT = 2
-"""The number of batches on a GPU that are launched and not answered yet. With one batch the GPU would wait while its
-answers are made; a third batch would only hold memory."""
+"""The most batches on a GPU that are launched and not answered yet. With one batch the GPU would wait while its answers
+are made; a third batch would only hold memory."""
 
 
 class ExecutorStats:
     """How the executor has spent its time since the start of the server.
 
-    At each moment it is in one of four states. ``busy``: the device computes. ``answers``: the device has nothing to
-    do, and the answers of a batch are being made. ``preparation``: a batch was taken from the queue and is being padded
-    and copied. ``requests``: the queue has no batch.
+    At each moment the executor is in the first of these states that applies:
+
+    - ``busy``: the device computes a launched batch. On a CPU this includes making the answers.
+    - ``answers``: all launched work is done, and the answers of a batch are being made. The work of models that compute
+      only then, such as DNSMOS, counts here.
+    - ``preparation``: a batch was taken from the queue and is being padded and copied.
+    - ``requests``: the executor waits for the queue, which has no batch.
+
+    Several threads may call the methods concurrently.
     """
 
     def __init__(self) -> None:
         self.batches = 0
-        """Answered batches."""
+        """The number of answered batches."""
         self._taken = self._on_device = 0
+        """The numbers of batches that are taken but not launched, and launched but not computed."""
         self._started_s: list[Seconds] = []
-        """Start times of the batches that are not answered yet, by the monotonic clock."""
+        """Launch times of the batches that are not answered yet, oldest first, by the monotonic clock."""
         self._spent_s: dict[State, Seconds] = {"busy": 0.0, "answers": 0.0, "preparation": 0.0, "requests": 0.0}
         self._since_s = time.monotonic()
         self._lock = threading.Lock()
 
     @property
     def current_batch_s(self) -> Seconds:
-        """Time since the start of the oldest batch that is not answered; 0 between batches."""
+        """Time since the launch of the oldest batch that is not answered; 0 if all launched batches are answered."""
         with self._lock:
             return time.monotonic() - self._started_s[0] if self._started_s else 0.0
 
@@ -115,19 +127,19 @@ class ExecutorStats:
             self._taken += 1
 
     def discarded(self) -> None:
-        """Record that a taken batch has no segment that can be scored."""
+        """Record that a taken batch is not launched, because no segment of it can be scored."""
         with self._enter():
             self._taken -= 1
 
     def launched(self) -> None:
-        """Record that a taken batch starts to compute."""
+        """Record that the models are launched on a taken batch from now on."""
         with self._enter():
             self._taken -= 1
             self._on_device += 1
             self._started_s.append(time.monotonic())
 
     def computed(self) -> None:
-        """Record that the device has done its work on a batch."""
+        """Record that the device has done the launched work of a batch."""
         with self._enter():
             self._on_device -= 1
 
@@ -139,7 +151,7 @@ class ExecutorStats:
 
     @contextmanager
     def _enter(self) -> Iterator[None]:
-        """Count the time since the last change for the state so far, before the state changes."""
+        """Hold the lock for a change of the counts, after adding the time since the last change to the old state."""
         with self._lock:
             now_s = time.monotonic()
             self._spent_s[self._state()] += now_s - self._since_s
@@ -147,6 +159,7 @@ class ExecutorStats:
             yield
 
     def _state(self) -> State:
+        """Return the current state; the caller holds the lock."""
         if self._on_device:
             return "busy"
         if self._started_s:
@@ -155,25 +168,28 @@ class ExecutorStats:
 
 
 class BatchExecutor:
-    """An executor of the scheduler's batches. One thread prepares the next batch while another runs the models.
+    """An executor of the scheduler's batches, with a thread per step: prepare, launch and, on a GPU, answer.
 
-    All threads release a batch before they wait for the next, because a batch keeps the arenas of its clients mapped.
+    On a CPU the thread that launches a batch also answers it. One batch is prepared ahead. Each thread drops its batch
+    before it waits for the next one, because a batch keeps the arenas of its clients mapped.
 
     The server process ends on any error of a thread, such as the loss of the GPU. It also ends when a model fails on
-    every segment of a batch and then fails the self-test. Then the batch in work is not answered, and the clients
-    send its segments to the next server process.
+    every segment of a batch and then fails the self-test. Then the batches in flight are not answered, and the clients
+    send their segments to the next server process.
     """
 
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
         self.stats = ExecutorStats()
         self._suite, self._scheduler, self._crash_log = suite, scheduler, crash_log
         self._overlaps = overlaps_batches(suite)
-        self._free_slots = threading.Semaphore(1)  # one batch is prepared ahead
+        self._free_slots = threading.Semaphore(1)  # held from the preparation of a batch to its launch
         self._prepared: Queue[tuple[list[Request], Batch]] = Queue()
+        # Held from before the launch of a batch until its answers are returned.
         self._places = threading.Semaphore(MAX_IN_FLIGHT if self._overlaps else 1)
         self._launched: Queue[tuple[list[Request], LaunchedBatch]] = Queue()
 
     def start(self) -> None:
+        """Start the threads: three on a GPU, two on a CPU. They run until the process ends."""
         for step in (self._prepare, self._run_batch, *([self._answer] if self._overlaps else [])):
             threading.Thread(target=_repeat, args=(step,), name=step.__name__.strip("_"), daemon=True).start()
 
@@ -198,6 +214,10 @@ class BatchExecutor:
             self._free_slots.release()
 
     def _run_batch(self) -> None:
+        """Wait until few enough batches are in flight, then for a prepared batch, and launch it.
+
+        On a CPU the batch is also answered here. On a GPU the thread of ``_answer`` does that.
+        """
         self._places.acquire()
         requests, batch = self._prepared.get()
         self.stats.launched()
@@ -208,6 +228,10 @@ class BatchExecutor:
             self._answer()
 
     def _answer(self) -> None:
+        """Wait for a launched batch and for the device, make the answers and return them to the clients.
+
+        The models that failed on every segment of the batch are tested first.
+        """
         requests, launched = self._launched.get()
         launched.wait_for_device()
         if self._overlaps:
@@ -224,7 +248,7 @@ class BatchExecutor:
 
 
 def overlaps_batches(suite: Suite) -> bool:
-    """Return whether a batch is launched while the answers of another batch are made: on a GPU."""
+    """Return whether a batch is launched while another batch is answered. This is so on a GPU, not on a CPU."""
     return suite.device == "cuda"
 
 

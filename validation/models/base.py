@@ -15,7 +15,10 @@ from validation.domain import Answer, Column, ColumnType
 __all__ = ["Answering", "Batch", "Column", "ColumnType", "LaunchableModel", "SegmentModel"]
 
 Answering: TypeAlias = Callable[[], Sequence[Answer]]
-"""A function that waits for the work of a model on a batch, and returns the answers. Any thread may call it, once."""
+"""A function that waits for the work of a model on a batch, and returns one answer per segment, in order.
+
+It is called once, by any thread.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Batch:
         texts: B stored transcripts, as the tar has them.
         languages: B declared languages, None for a segment without one.
         requested_models: B items: the names of the models that must score the segment, or None for all models.
-        uploads: the audio on each device that has it: see ``upload.upload``.
+        uploads: the copies of the audio on devices, by device; ``upload.upload`` fills and reads them.
     """
 
     waveforms: NDArray[np.float32]
@@ -73,18 +76,19 @@ class SegmentModel(Protocol):
 
 @runtime_checkable
 class LaunchableModel(SegmentModel, Protocol):
-    """A model that computes on a device, and whose device work can be queued without waiting for it."""
+    """A model with a method that queues its work on the device and returns before the work is done."""
 
     device: str
     """``cpu`` or ``cuda``."""
 
     def launch(self, batch: Batch) -> Answering:
-        """Queue the device work for a batch; return the function that waits for it and makes the answers.
+        """Queue the work for a batch on the device; return the function that waits for it and makes the answers.
 
-        Between the call and the end of the device work the host reads no result. Only one thread may launch at a time;
-        another thread may make the answers meanwhile. ``score(batch)`` returns the same as ``launch(batch)()``.
+        On a GPU the call should return while the GPU still computes, so it reads no result. On a CPU it returns when
+        the work is done. ``launch(batch)()`` returns the same as ``score(batch)``. Only one thread may launch at a
+        time. Another thread may call the function of an earlier launch meanwhile.
 
         Raises:
-            Exception: as ``score``; the returned function may raise too.
+            Exception: the model failed, as in ``score``. The returned function raises such an error too.
         """
         ...

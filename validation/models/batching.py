@@ -222,9 +222,10 @@ def _write_budget(path: Path | None, seconds: Seconds) -> None:
 
 
 def launch_model(model: SegmentModel, batch: Batch) -> Answering:
-    """Queue the work of a model on a batch; return the function that answers. It raises the errors of the launch.
+    """Queue the work of a model on a batch; return the function that waits for the work and returns the answers.
 
-    A model that cannot queue its work computes when the function is called.
+    If the launch fails, the returned function raises the error, so that ``Bisection`` handles it. A model that cannot
+    queue its work computes when the function is called.
 
     Raises:
         GpuLost: this process cannot use the GPU any more.
@@ -242,7 +243,7 @@ def launch_model(model: SegmentModel, batch: Batch) -> Answering:
 
 @dataclass(frozen=True, slots=True)
 class Bisection:
-    """Answers of a launched batch, with the batch split into halves where the model fails, until it fails alone.
+    """A way to answer a launched batch: where the model fails, the batch is halved until each failing item is alone.
 
     So only the failing items have no answer. One failing item among B items costs about ``2 log2 B`` further calls, and
     does not change the answers of the other items. A batch that does not fit in GPU memory is tried once more, because
@@ -251,12 +252,12 @@ class Bisection:
 
     model: SegmentModel
     on_oom: Callable[[Batch], None]
-    """Is called with every batch of more than one item that does not fit in GPU memory."""
+    """A function that is called with every batch that is split because it does not fit in GPU memory."""
     launching: AbstractContextManager[object] = field(default_factory=nullcontext)
-    """A lock that is held while a part is launched, because only one thread may launch at a time."""
+    """A lock that is held while a batch or a half is launched again, because only one thread may launch at a time."""
 
     def answer(self, batch: Batch, answering: Answering) -> list[Answer]:
-        """Return one answer per item, in order, from what ``launch_model`` returned for the batch.
+        """Return one answer per item of a batch, in order. ``answering`` is what ``launch_model`` returned for it.
 
         An item that fails in a batch by itself is ``Unscored``, with the fault ``out_of_memory`` if the item does not
         fit in GPU memory, else ``model_failed``.
@@ -267,6 +268,7 @@ class Bisection:
         return self._answer(batch, answering, tries=2)
 
     def _answer(self, batch: Batch, answering: Answering, *, tries: int = 1) -> list[Answer]:
+        """Answer a batch or a part of it; a batch that does not fit in GPU memory is tried ``tries`` times in all."""
         try:
             answers = _call(answering, len(batch))
         except GpuLost:
@@ -290,11 +292,17 @@ class Bisection:
         return [answer for half in halves for answer in self._answer(half, self._launch(half))]
 
     def _launch(self, batch: Batch) -> Answering:
+        """Launch the model as ``launch_model`` does, while the lock is held."""
         with self.launching:
             return launch_model(self.model, batch)
 
 
 def _call(answering: Answering, count: int) -> list[Answer]:
+    """Return the ``count`` answers of ``answering``; raise as ``convert_gpu_errors``.
+
+    Raises:
+        ValueError: the number of answers is not ``count``.
+    """
     answers = convert_gpu_errors(lambda: list(answering()))
     if len(answers) != count:
         raise ValueError(f"{len(answers)} answers to {count} segments")
@@ -302,6 +310,8 @@ def _call(answering: Answering, count: int) -> list[Answer]:
 
 
 def _raiser(error: Exception) -> Answering:
+    """Return a function that raises the error."""
+
     def fail() -> list[Answer]:
         raise error
 

@@ -1,9 +1,10 @@
 """Compile the layers of the large networks, which fuses their norms, activations and masks into fewer kernels.
 
-Each kind of layer is compiled once, for symbolic numbers of items and frames: all layers of a network and batches of
-every shape share the code. A batch of one item is a second shape, because the compiler treats one as a constant. So a
-suite has at most four compiled programs, and `MAX_PROGRAMS` bounds them per kind of layer; beyond it a layer runs as it
-is. Recorded sequences of kernels (CUDA graphs) would need fixed shapes, and save only launches.
+Numbers of items and frames are symbols in the compiled program, so all layers of a network share one program for
+batches of every shape. Only a batch of one item needs a second program, because the compiler treats the number one as a
+constant. So the two large networks of a suite need four programs. ``MAX_PROGRAMS`` bounds the programs per kind of
+layer; beyond it a layer runs uncompiled. Recorded sequences of kernels (CUDA graphs) would need fixed shapes, and would
+save only the launches of kernels.
 """
 
 import logging
@@ -23,14 +24,14 @@ from validation.models.weights import default_weights_cache
 log = logging.getLogger(__name__)
 
 MAX_PROGRAMS = 4
-"""The most programs per kind of layer."""
+"""The most compiled programs per kind of layer. Two suffice: see the module."""
 
 
 def chosen_compile(configured: Literal["auto", "on", "off"], device: Device) -> bool:
-    """Return whether layers are compiled: ``auto`` is on a GPU, if a compiler is installed.
+    """Return whether layers are compiled; ``auto`` compiles them on a GPU if the compilers are installed.
 
     Raises:
-        BadInput: compilation is demanded, and the compiler is not installed.
+        BadInput: ``configured`` is ``on``, and a compiler is not installed.
     """
     missing = _find_missing(device)
     if configured == "on" and missing:
@@ -45,10 +46,10 @@ def chosen_compile(configured: Literal["auto", "on", "off"], device: Device) -> 
 
 
 def compile_from_settings(layers: Iterable[nn.Module], device: Device) -> None:
-    """Compile layers if VFLEET_COMPILE_LAYERS says so.
+    """Compile layers as ``compile_layers`` does, if VFLEET_COMPILE_LAYERS says so: see ``chosen_compile``.
 
     Raises:
-        BadInput: VFLEET_COMPILE_LAYERS is ``on``, and the compiler is not installed.
+        BadInput: VFLEET_COMPILE_LAYERS is ``on``, and a compiler is not installed.
     """
     from validation.settings import load_settings  # noqa: PLC0415 - the GPU benchmark runs without pydantic
 
@@ -57,9 +58,9 @@ def compile_from_settings(layers: Iterable[nn.Module], device: Device) -> None:
 
 
 def compile_layers(layers: Iterable[nn.Module], backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile layers at their first call; compiled code is kept on disk for later processes.
+    """Make layers compile themselves at their first call. Compiled code is kept on disk for later processes.
 
-    If the compiler fails on a layer, the layer runs as it is.
+    If the compiler fails on a layer, the layer runs uncompiled.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(default_weights_cache().with_name("compiled")))
     config = torch._dynamo.config  # noqa: SLF001 - the documented place of these settings
@@ -69,6 +70,7 @@ def compile_layers(layers: Iterable[nn.Module], backend: str | Callable[..., Any
 
 
 def _find_missing(device: Device) -> str | None:
+    """Return what compilation on a device needs and this machine lacks, for messages; None if nothing is missing."""
     if not any(map(shutil.which, ("cc", "gcc", "clang") if device == "cuda" else ("c++", "g++", "clang++"))):
         return "a C compiler"
     return "triton" if device == "cuda" and find_spec("triton") is None else None

@@ -4,9 +4,9 @@ The states of a text are those of CTC (Graves et al. 2006): a blank, then each t
 to the next a path stays in its state or moves on by one state. It moves on by two states to skip a blank between
 different tokens.
 
-The tensors are on the device of the log-probabilities and have their precision, in which all sums are computed. In
-single precision the sum over 125 frames is exact to 1e-3 nats. Each frame needs a few small operations on all items at
-once, so one thread is fastest on a CPU: see ``one_thread``.
+Tensors are on the device of the log-probabilities, except where a docstring names the host. Sums have the precision of
+the log-probabilities: in single precision the sum over 125 frames is exact to 1e-3 nats. Each frame needs a few small
+operations on all items at once, so one thread is fastest on a CPU: see ``one_thread``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,7 +69,8 @@ def find_paths(
 
     Returns:
         (B,) log-probability of the alignment, (B, T) int32 state in each frame, and (B, T) log-probability of the
-        symbol that the alignment emits in each frame. ``make_alignments`` turns them into alignments.
+        symbol that the alignment emits in each frame. After a copy to the host ``make_alignments`` turns them into
+        alignments.
     """
     lattice = _build_lattice(log_probs, frames.to(log_probs.device, non_blocking=True), texts, blank)
     reached, steps = _advance(lattice)
@@ -86,7 +87,10 @@ def make_alignments(
     frames: Sequence[int],
     texts: Sequence[Sequence[int]],
 ) -> list[Alignment]:
-    """Make the alignments of the paths that ``find_paths`` returns, after they were copied to the host."""
+    """Make an ``Alignment`` of each text from the three results of ``find_paths``, copied to the host.
+
+    ``frames`` and ``texts`` are those that ``find_paths`` got.
+    """
     rows = zip(log_p.tolist(), states, emitted, frames, texts, strict=True)
     return [
         _make_alignment(p, path[:count], emissions[:count].astype(np.float64), len(text))
@@ -141,7 +145,7 @@ class _Lattice:
 
 
 def _build_lattice(log_probs: Tensor, frames: Tensor, texts: Sequence[Sequence[int]], blank: int) -> _Lattice:
-    """Build the lattices of B texts. ``score_texts`` documents the arguments."""
+    """Build the lattices of B texts. ``sum_paths`` documents the arguments, but ``frames`` is on the device here."""
     states = np.full((len(texts), 2 * max(map(len, texts)) + 1), blank)
     for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text

@@ -65,7 +65,7 @@ class Dnsmos:
         self.revision = f"{weights.revision}-side-by-side{'-tf32' if tf32 else ''}"
 
     def score(self, batch: Batch) -> Sequence[Answer]:
-        """Rate the segments of a batch. Every segment of at least one sample gets ratings."""
+        """Rate the segments of a batch, and wait for the device. Every segment of at least one sample gets ratings."""
         counts = [max(1, int(n) // WINDOW_SAMPLES) for n in batch.lengths]
         if self._device == "cuda":
             raw = self._run_uploaded(batch, counts)
@@ -76,15 +76,16 @@ class Dnsmos:
         return [_make_answer(own.mean(axis=0)) for own in np.split(rated, np.cumsum(counts)[:-1])]
 
     def _run(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the (W, 3) raw outputs for (W, WINDOW_SAMPLES) windows."""
+        """Return the (W, 3) raw outputs for (W, WINDOW_SAMPLES) windows on the host."""
         starts = range(0, len(windows), self._windows_per_run)
         runs = [windows[start : start + self._windows_per_run] for start in starts]
         return np.concatenate([self._session.run(None, {"input_1": run})[0] for run in runs]).astype(np.float64)
 
     def _run_uploaded(self, batch: Batch, counts: Sequence[int]) -> NDArray[np.float64]:
-        """Return the (W, 3) raw outputs, from the audio that all models share on the device.
+        """Return the (W, 3) raw outputs for the windows of a batch on a GPU, ``counts[i]`` of segment i.
 
-        The windows are cut beside the main queue, so the rating runs while other models compute.
+        The windows are cut on the GPU from the audio that all models share. They are cut in the side queue, and ONNX
+        Runtime computes in a queue of its own. So this thread waits for its own work only, not for other models.
         """
         import torch  # noqa: PLC0415 - the suite `local` lacks torch
 

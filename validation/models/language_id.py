@@ -25,7 +25,10 @@ LID_COLUMNS = (
     Column("declared_p", "float", "probability", "The declared language's; null if the model has no such language."),
 )
 Classifier: TypeAlias = Callable[[DeviceAudio], Tensor]
-"""A function from audio to the (B, L) float64 probability of each label, on the device of the audio."""
+"""A function from B items of audio to the (B, L) float64 probabilities of the L labels, on the device of the audio.
+
+On a GPU it queues its work and does not wait for it.
+"""
 
 
 class LanguageLabels:
@@ -104,20 +107,20 @@ def language_of_label(label: str) -> str:
 def launch_classification(
     batch: Batch, classify: Classifier, labels: LanguageLabels, device: Device, *, min_samples: int
 ) -> Answering:
-    """Queue the identification of the language of each segment of a batch.
+    """Queue a classifier of languages for the segments of a batch.
 
-    Segments that are longer than ``MAX_PIECE_S`` are cut into pieces of equal length. The probabilities of the pieces
-    are averaged.
+    A segment that is longer than ``MAX_PIECE_S`` is cut into pieces of equal length. Its probabilities are the mean
+    over its pieces.
 
     Args:
         batch: the segments.
         classify: the classifier.
         labels: the labels of the classifier's outputs.
         device: the device of the classifier.
-        min_samples: the shortest input of the classifier. A shorter segment is ``Unscored`` with ``too_short``.
+        min_samples: the length of the classifier's shortest input. A shorter segment is ``Unscored`` (``too_short``).
 
     Returns:
-        A function that returns one answer per segment, in the order of the batch.
+        A function that waits for the classifier and returns one answer per segment, in the order of the batch.
     """
     rows = [row for row, length in enumerate(batch.lengths) if length >= min_samples]
     answers: list[Answer] = [Unscored(too_short_fault(int(length), min_samples)) for length in batch.lengths]

@@ -70,6 +70,7 @@ class _FrameLayer(nn.Module):
         self.norm, self.activation = stock.layer_norm, stock.activation
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Compute (B, T', C') from (B, T, C), which must be contiguous: windows are views into its memory."""
         batch, frames, channels = hidden.shape
         count = (frames - self.kernel) // self.stride + 1
         windows = hidden.as_strided(
@@ -125,7 +126,7 @@ class MmsLid:
         return self.launch(batch)()
 
     def launch(self, batch: Batch) -> Answering:
-        """Queue the identification of the language of each segment."""
+        """Queue the network for a batch. The returned function waits for it and makes the answers."""
         return launch_classification(batch, self._network.forward, self._labels, self.device, min_samples=MIN_SAMPLES)
 
 
@@ -164,10 +165,11 @@ class MmsNetwork:
 
     @torch.inference_mode()
     def forward(self, audio: DeviceAudio) -> Tensor:
-        """Return the (B, L) float64 label probabilities of audio of at least ``MIN_SAMPLES``, on its device.
+        """Return the (B, L) float64 label probabilities of B items of audio, on the device of the audio.
 
-        The steps are those of the library's ``Wav2Vec2ForSequenceClassification``. The library itself reads the mask
-        on the host, which would wait for the device.
+        Each item has at least ``MIN_SAMPLES``. The steps are those of the library's
+        ``Wav2Vec2ForSequenceClassification``. They are repeated here, because the library reads the mask on the host.
+        For that the host would wait for the device.
         """
         model = self._network.wav2vec2
         samples = audio.waveforms.shape[1]
@@ -249,6 +251,7 @@ class _InFloat32(nn.Module):
         self.inner = inner.float()
 
     def forward(self, hidden: Tensor) -> Any:
+        """Return the float32 output of the module."""
         return self.inner(hidden.float())
 
 

@@ -1,7 +1,7 @@
-"""Silero VAD in torch, for a whole batch at once: on a GPU box the CPU would be too slow.
+"""Silero VAD in torch, for a whole batch at once: the CPU of a GPU box would be too slow.
 
-ONNX Runtime needs 3.2 ms of one core per second of audio (`docs/sizing.md`), one window after the other. At the rate of
-a fast GPU that is a dozen cores.
+ONNX Runtime computes one window after the other on the CPU, and needs 3.2 ms of one core per second of audio
+(`docs/sizing.md`). To keep up with a fast GPU it would need a dozen cores.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,20 @@ from validation.models.upload import upload
 from validation.models.weights import find_weights
 
 _PADDING, _HOP = 128, 128
+"""The reflected samples on each side of a window, and the hop of the spectrum in samples."""
 _STRIDES = (1, 2, 2, 1)
 """The strides of the encoder's convolutions."""
 _ENCODER = "encoder.conv_layers."
+"""The prefix of the names of the convolutions' weights in the ONNX graph."""
 _GATES = (0, 2, 3, 1)
-"""The places of torch's gates of a recurrent layer (input, forget, cell, output) among those of ONNX."""
+"""For each gate of torch's LSTM (input, forget, cell, output), its place among the gates of an LSTM in ONNX."""
 
 
 class SileroNetwork(nn.Module):
     """The network of Silero VAD v6, which computes one probability of speech per window."""
 
     def __init__(self, graph: bytes) -> None:
-        """Read the weights from the graph of the whole sequence.
+        """Read the weights from the content of ``silero_vad_v6.onnx``.
 
         Raises:
             KeyError: the graph lacks a weight.
@@ -66,7 +68,11 @@ class SileroNetwork(nn.Module):
         )
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Return (B, W) probabilities for the windows of (B, T) audio. A window depends on no later sample."""
+        """Return the (B, W) float32 probabilities of speech in the W windows of (B, T) audio, on its device.
+
+        The last window is filled with zeros. A probability depends on no sample after its window, so padding changes
+        no window of a segment.
+        """
         count = -(-waveforms.shape[1] // WINDOW_SAMPLES)
         padded = functional.pad(waveforms, (CONTEXT_SAMPLES, count * WINDOW_SAMPLES - waveforms.shape[1]))
         windows = padded.unfold(1, CONTEXT_SAMPLES + WINDOW_SAMPLES, WINDOW_SAMPLES).flatten(0, 1)
@@ -100,7 +106,7 @@ class SileroOnDevice:
 
     @torch.inference_mode()
     def launch(self, batch: Batch) -> Answering:
-        """Queue the probabilities of all windows of a batch."""
+        """Queue the network for a batch. The returned function waits for the probabilities and makes the answers."""
         read = read_later(self._network(upload(batch, self.device).waveforms))
 
         def answer() -> list[Answer]:
@@ -118,4 +124,5 @@ def load_silero(*, threads: int) -> SegmentModel:
 
 
 def _order_gates(weights: Tensor) -> Tensor:
+    """Reorder LSTM weights, whose first dimension holds four gates in the order of ONNX, to torch's order."""
     return torch.cat([weights.chunk(4)[place] for place in _GATES])

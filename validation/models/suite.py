@@ -62,9 +62,9 @@ class ModelStats:
     audio_s: Seconds = 0.0
     """Seconds of audio in those segments, without padding."""
     wall_s: Seconds = 0.0
-    """Time that the model took."""
+    """Time that the host spent on the model: queueing its work, waiting for it and making answers."""
     cpu_s: Seconds = 0.0
-    """CPU time of the whole process while the model ran. If other threads work too, this is an upper bound."""
+    """CPU time of the whole process in ``wall_s``. If other threads work too, this is an upper bound."""
 
 
 class Suite(SyncScorerMixin):
@@ -136,11 +136,11 @@ class Suite(SyncScorerMixin):
             return self.answer(self.launch(batch))
 
     def launch(self, batch: Batch) -> "LaunchedBatch":
-        """Queue the device work for one batch, as ``score_batch`` documents, without waiting for it.
+        """Queue the work of the models on one batch; ``answer`` waits for it and returns what ``score_batch`` returns.
 
-        Another thread may ask for the answers while the next batch is launched. Models that cannot queue their work
-        compute when the answers are asked for. The model that a cascade may skip is launched then too, because the
-        cascade reads the answers of the other models.
+        While a thread calls ``answer``, another thread may launch the next batch. Models that cannot queue their work
+        compute in ``answer``. The model that a cascade may skip is launched there too, because the cascade reads the
+        answers of the other models.
 
         Raises:
             GpuLost: this process cannot use the GPU any more.
@@ -151,9 +151,12 @@ class Suite(SyncScorerMixin):
             return LaunchedBatch(batch, launched, self._mark())
 
     def answer(self, launched: "LaunchedBatch") -> list[dict[str, Answer]]:
-        """Return the answers of a launched batch, as ``score_batch`` documents.
+        """Wait for the work of a launched batch, and return its answers as ``score_batch`` does.
 
-        On a GPU the models answer in parallel: some compute on the CPU, and others wait for the GPU.
+        On a GPU each model answers in a thread of its own: some compute on the CPU while others wait for the GPU.
+
+        Raises:
+            GpuLost: this process cannot use the GPU any more.
         """
         batch, answers = launched.batch, [dict[str, Answer]() for _ in range(len(launched.batch))]
         answered = self._pool.map(self._answer, launched.models) if self._pool else map(self._answer, launched.models)
@@ -174,7 +177,7 @@ class Suite(SyncScorerMixin):
         self.padding = PaddingStats()
 
     def _mark(self) -> "Mark | None":
-        """Mark the end of the queued work; None on a CPU, where no work is queued."""
+        """Return a mark behind the work that is queued so far; None on a CPU, where no work is queued."""
         if self.device != "cuda":
             return None
         from validation.hardware.streams import Mark  # noqa: PLC0415 - torch, which the suite `local` lacks
@@ -189,6 +192,7 @@ class Suite(SyncScorerMixin):
             return _Launched(model, rows, own, launch_model(model, own) if rows else list)
 
     def _answer(self, launched: "_Launched") -> list[Answer]:
+        """Return a model's answer for each of its rows, and add the rows to the model's stats."""
         if not launched.rows:
             return []
         stats = self.stats[launched.model.name]
@@ -202,6 +206,7 @@ class Suite(SyncScorerMixin):
 
     @contextmanager
     def _measure(self, model: str) -> Iterator[None]:
+        """Add the wall time and the CPU time of this context to a model's stats."""
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         yield
         with self._stats_lock:  # the next batch may be launched meanwhile
@@ -215,30 +220,33 @@ class Suite(SyncScorerMixin):
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A model whose work on some rows of a batch is queued."""
+    """A model that ``launch_model`` has launched on some rows of a batch."""
 
     model: SegmentModel
     rows: Sequence[int]
+    """Indices into the whole batch; empty if no segment needs the model, which then was not launched."""
     batch: Batch
-    """These rows alone."""
+    """The segments of these rows."""
     answering: Answering
+    """What ``launch_model`` returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchedBatch:
-    """A batch whose device work is queued; ``Suite.answer`` waits for it."""
+    """A batch on which the models are launched; ``Suite.answer`` waits for them."""
 
     batch: Batch
     models: Sequence[_Launched]
     _mark: "Mark | None"
 
     def wait_for_device(self) -> None:
-        """Wait until the queued work of all models on this batch is done."""
+        """Wait until the work that ``Suite.launch`` queued on a GPU is done. Return at once on a CPU."""
         if self._mark is not None:
             self._mark.wait()
 
 
 def _enter(answers: Sequence[dict[str, Answer]], launched: _Launched, own: Sequence[Answer]) -> None:
+    """Put a model's answers ``own``, one for each of its rows, into ``answers``, which has an item per segment."""
     for row, answer in zip(launched.rows, own, strict=True):
         answers[row][launched.model.name] = answer
 

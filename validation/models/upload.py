@@ -1,4 +1,7 @@
-"""Put the audio of a batch on a device once, for all models of a suite."""
+"""Copy the audio of a batch to a device once, for all models of a suite, and cut it there.
+
+On a GPU the functions queue their work and do not wait for it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +20,16 @@ from validation.models.batching import split_evenly
 
 @dataclass(frozen=True, slots=True)
 class DeviceAudio:
-    """Audio on a device. All models share it, so no model may change it."""
+    """B items of audio on a device. Models share them, so no model may change them."""
 
     waveforms: Tensor
     """(B, T) float32, zero-padded on the right."""
     lengths: Tensor
-    """(B,) int64 samples."""
+    """(B,) int64 lengths in samples, on the device too."""
     host_lengths: NDArray[np.int64]
-    """The same numbers on the host, from which shapes are computed without a wait for the device."""
+    """(B,) the same lengths on the host. Shapes that are computed from them need no wait for the device."""
     ready: Mark
-    """The end of the upload."""
+    """A mark behind the work that puts the audio on the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,16 @@ class Pieces:
     """Segments of a batch on a device, each cut into pieces of at most a given length."""
 
     audio: DeviceAudio
-    """The pieces of all segments, one after the other."""
+    """One item per piece: first the pieces of the first segment in the order of time, then those of the second, ..."""
     counts: Sequence[int]
-    """The number of pieces of each segment."""
+    """The number of pieces of each segment; at least 1."""
 
 
 def upload(batch: Batch, device: Device) -> DeviceAudio:
-    """Return the audio of a batch on a device. Only the first call for a batch copies the audio."""
+    """Return the audio of a batch on a device. Only the first call for a batch and a device copies the audio.
+
+    The copy is queued. The host waits for it only if the audio of the batch is not in page-locked memory.
+    """
     found: DeviceAudio | None = batch.uploads.get(device)
     if found is None:
         waveforms, lengths = (
@@ -51,10 +57,10 @@ def upload(batch: Batch, device: Device) -> DeviceAudio:
 
 
 def upload_pieces(batch: Batch, rows: Sequence[int], max_s: Seconds, device: Device) -> Pieces:
-    """Return segments of a batch on a device, cut into pieces as ``split_evenly`` cuts them.
+    """Return the segments ``rows`` of a batch on a device, cut into pieces as ``split_evenly`` cuts them.
 
-    The audio of the batch is not copied again from the host. It is not copied at all if all segments are asked for and
-    none is longer than ``max_s``.
+    The pieces are cut on the device, from the audio that ``upload`` returns. If all segments are asked for and none is
+    longer than ``max_s``, that audio itself is returned.
     """
     audio = upload(batch, device)
     if len(rows) == len(batch) and batch.waveforms.shape[1] <= round(max_s * SAMPLE_RATE):
@@ -73,15 +79,17 @@ def upload_pieces(batch: Batch, rows: Sequence[int], max_s: Seconds, device: Dev
 
 
 def cut_windows_on_device(audio: DeviceAudio, counts: Sequence[int], samples: int) -> Tensor:
-    """Cut the first windows of each item, side by side; an item that is shorter than a window is repeated to fill it.
+    """Cut each item, from its start, into windows that do not overlap.
+
+    An item that is shorter than its windows is repeated to fill them.
 
     Args:
-        audio: the items.
-        counts: B numbers of windows, each at least 1.
+        audio: B items.
+        counts: the number of windows of each item, at least 1.
         samples: the length of a window.
 
     Returns:
-        (W, samples) the windows of all items, one after the other, on the device of the audio.
+        (W, samples) float32 windows of all items, one item after the other, on the device of the audio.
     """
     device = audio.waveforms.device
     rows = np.repeat(np.arange(len(counts)), counts)

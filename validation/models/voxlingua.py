@@ -80,8 +80,8 @@ class VoxLingua107:
 
     In speechbrain an answer depends on the rest of the batch. Here it does not: convolutions reflect at each item's own
     end, and the loudest frame, the mean and the pooling cover an item's own frames only. The model computes in single
-    precision on every device, because its pooling subtracts squares, which would lose accuracy in half precision. Where
-    the large networks compute in half precision, its products are in TF32, and its revision says so.
+    precision on every device, because its pooling subtracts squares, which would lose accuracy in half precision. If
+    the settings let the large networks compute in half precision, this model multiplies in TF32, as its revision says.
     """
 
     name: ClassVar[str] = "voxlingua"
@@ -121,7 +121,7 @@ class VoxLingua107:
         return self.launch(batch)()
 
     def launch(self, batch: Batch) -> Answering:
-        """Queue the identification of the language of each segment."""
+        """Queue the network for a batch. The returned function waits for it and makes the answers."""
         with allowing_tf32(self._tf32):
             return launch_classification(
                 batch, self._network.predict, self._labels, self.device, min_samples=self._network.min_samples
@@ -129,10 +129,11 @@ class VoxLingua107:
 
 
 class FrameCounts:
-    """A holder of the number of frames per item, which is set before each call and which the convolutions read."""
+    """A holder of the number of frames of each item, which is set before each call and which the convolutions read."""
 
     def __init__(self) -> None:
         self.of_items = torch.zeros(0, dtype=torch.int64)
+        """(B,) int64, on the device of the network."""
 
 
 class ReflectingConv1d(nn.Module):
@@ -183,9 +184,17 @@ def reflect_pad_per_item(network: nn.Module, counts: FrameCounts) -> int:
 
 
 class EcapaTdnn:
-    """A runner of the modules of an ``EncoderClassifier``. No item of a batch changes the answer for another item."""
+    """A runner of the modules of an ``EncoderClassifier``. No item of a batch changes the answer for another item.
+
+    On a GPU the host does not wait for the device.
+    """
 
     def __init__(self, modules: Any, device: torch.device | str) -> None:
+        """Prepare modules that are on the device already; they are changed in place.
+
+        Raises:
+            BadInput: the modules are not those of VoxLingua107.
+        """
         self._features, norm = modules.compute_features, modules.mean_var_norm
         self._embed, self._classify = modules.embedding_model, modules.classifier
         self._counts = FrameCounts()
@@ -194,10 +203,14 @@ class EcapaTdnn:
         # speechbrain moves its window to the device at each call, which would wait for the device.
         self._features.compute_STFT.window = self._features.compute_STFT.window.to(device)
         self.min_samples = reflect_pad_per_item(self._embed, self._counts) * self._hop
+        """The length of the shortest item in samples."""
 
     @torch.inference_mode()
     def predict(self, audio: DeviceAudio) -> Tensor:
-        """Return the (B, L) float64 label probabilities of audio, on its device."""
+        """Return the (B, L) float64 label probabilities of B items of audio, on the device of the audio.
+
+        Each item has at least ``min_samples``.
+        """
         counts = audio.lengths // self._hop + 1
         mask = torch.arange(audio.waveforms.shape[1] // self._hop + 1, device=counts.device) < counts[:, None]
         features = self._compute_features(audio.waveforms, mask)
@@ -211,8 +224,9 @@ class EcapaTdnn:
         return log_p.double().exp()
 
     def _compute_features(self, audio: Tensor, mask: Tensor) -> Tensor:
-        """Compute the (B, F, M) mel features in decibels. The power of frames after an item's end is zeroed first.
+        """Compute the (B, F, M) mel features of (B, T) audio in decibels, with zero power after each item's end.
 
+        ``mask`` is (B, F) bool, True for the frames of the item. The power of the other frames is set to zero.
         The windows of those frames still cover the item's last samples, so one of those frames could be the loudest.
         speechbrain cuts features off at 80 dB below an item's loudest frame.
         """
@@ -225,7 +239,7 @@ class EcapaTdnn:
 
 
 def _read_filters(features: Any) -> Tensor:
-    """Return the (frequencies, mels) filters, which speechbrain itself computes on the host at each call.
+    """Return the (frequencies, mels) float32 filters, on the host. speechbrain itself computes them at each call.
 
     Raises:
         BadInput: the features are not in decibels.

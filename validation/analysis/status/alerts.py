@@ -105,8 +105,9 @@ HEADING = "## Alerts\n"
 DATASOURCE = "validation-ledger"
 """The uid of Grafana's data source, which logs in with the role validation_reader."""
 _INTRODUCTION = """
-`vfleet alerts` prints what is on and exits with 1 if anything is. The control run evaluates the alerts and sends what
-is new or over ([Being woken](#being-woken)). `deploy/grafana/alerts.yaml` has them as rules for Grafana.
+`vfleet alerts` prints the alerts that are on, and exits with 1 if an alert is on. The control run evaluates the alerts
+and sends those that are new or over ([Being woken](#being-woken)). `deploy/grafana/alerts.yaml` has the alerts as
+rules for Grafana.
 """
 _HEAD = "# Alert rules for Grafana's provisioning, made from sql/alerts.toml by `make docs-alerts`.\n"
 

@@ -47,11 +47,12 @@ class LogMel:
         """Compute the features of a batch.
 
         Args:
-            audio: (B, T) float32, zero-padded on the right.
-            lengths: (B,) int64 samples, each at least ``MIN_SAMPLES``.
+            audio: (B, T) float32, zero-padded on the right, on the device of the front end.
+            lengths: (B,) int64 lengths in samples, each at least ``MIN_SAMPLES``, on the same device.
 
         Returns:
-            (B, 80, T // 160 + 1) float32 with zeros beyond each item's frames, and the (B,) int64 numbers of frames.
+            (B, 80, T // 160 + 1) float32 features with zeros beyond each item's frames, and the (B,) int64 numbers of
+            frames, both on that device.
         """
         counts = count_mel_frames(lengths)
         frames = _reflect(_emphasise(audio), lengths).unfold(1, _FFT, HOP_SAMPLES)
@@ -83,7 +84,10 @@ def _emphasise(audio: Tensor) -> Tensor:
 
 
 def _reflect(audio: Tensor, lengths: Tensor) -> Tensor:
-    """Extend each item by its own reflection, 256 samples on each side. Samples further right have no meaning."""
+    """Extend each item of (B, T) audio by its own reflection, 256 samples on each side, to (B, T + 512).
+
+    Samples further right have no meaning.
+    """
     last = lengths[:, None] - 1
     place = torch.arange(-_REFLECTED, audio.shape[1] + _REFLECTED, device=audio.device).abs()[None]
     mirrored = torch.where(place > last, 2 * last - place, place).clamp(min=0)
@@ -91,7 +95,7 @@ def _reflect(audio: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _normalise(log_mel: Tensor, counts: Tensor) -> Tensor:
-    """Normalise each mel to zero mean and unit deviation over each item's own frames.
+    """Normalise each mel of (B, 80, F) features to zero mean and unit deviation over each item's own frames.
 
     The moments are computed in double precision. In digital silence all frames are equal and the deviation is almost
     zero. Divided by it, the rounding error of single precision would become noise that depends on the batch.

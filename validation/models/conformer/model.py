@@ -128,7 +128,10 @@ class IndicConformer:
         return self.launch(batch)()
 
     def launch(self, batch: Batch) -> Answering:
-        """Queue the network for a batch. Texts, languages and alignments are computed with the answers."""
+        """Queue the network for a batch; the ONNX engine computes at once.
+
+        The returned function waits for the network, computes texts, languages and alignments, and makes the answers.
+        """
         answers: list[Answer] = [Unscored(too_short_fault(int(length), MIN_SAMPLES)) for length in batch.lengths]
         rows = [row for row, length in enumerate(batch.lengths) if length >= MIN_SAMPLES]
         if not rows:

@@ -212,6 +212,7 @@ def _padding_constants() -> list[TensorProto]:
 
 
 def _padding_node(op: str, inputs: Sequence[str], output: str) -> NodeProto:
+    """Make a node of the encoder, named after its output. All names are complete."""
     return helper.make_node(op, inputs, [output], name=output)
 
 
@@ -230,7 +231,8 @@ _PROBE_FRAMES = 101
 class OnnxEngine:
     """The engine that runs the published graphs, patched in memory by ``prune_head`` and ``make_padding_exact``.
 
-    Features and the encoder's output stay on the device. Only the output of the patched head leaves it.
+    Features and the encoder's output stay on the device. Only the output of the patched head is copied to the host, and
+    from there back to the device, because ``EngineOutput`` has it there.
     """
 
     def __init__(
@@ -254,7 +256,7 @@ class OnnxEngine:
         self._check_frame_count(encoder.file, subsampling)
 
     def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
-        """Run the network on a batch, as ``Engine`` documents. ONNX Runtime waits for the device."""
+        """Run the network on a batch, as ``Engine`` documents, and wait for the results."""
         features, counts = self._mel(audio.waveforms, audio.lengths)
         encoded, frames = self._encode(features.contiguous(), counts)
         head = self._head.io_binding()
@@ -268,7 +270,11 @@ class OnnxEngine:
         return EngineOutput(log_probs, frames.numpy(), sums, counted)
 
     def _encode(self, features: Tensor, counts: Tensor) -> tuple[Any, Any]:
-        """Run the encoder; return its output and the numbers of frames, which stay on the device."""
+        """Run the encoder on (B, 80, F) features, ``counts`` of which are each item's own.
+
+        Returns:
+            The encoder's output and the (B,) int64 numbers of output frames, as ``OrtValue`` on the device.
+        """
         binding = self._encoder.io_binding()
         for name, tensor, dtype in ((FEATURES, features, np.float32), (LENGTHS, counts, np.int64)):
             binding.bind_input(name, self._device, 0, dtype, list(tensor.shape), tensor.data_ptr())

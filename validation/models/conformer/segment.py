@@ -46,7 +46,10 @@ _GUESS_LP = float(-np.log(PIECES + 1))
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """The output of the network for a batch of B items and L languages. The tensors are on the device of the engine."""
+    """The output of the network for a batch of B items and L languages.
+
+    The tensors are on the device of the engine, where they may still be computed. ``frames`` is on the host.
+    """
 
     log_probs: Tensor
     """(B, T, 257) float32 log-probabilities of the pieces of each item's language, the blank last."""
@@ -59,9 +62,18 @@ class EngineOutput:
 
 
 class HostOutput:
-    """The part of a network's output that the host needs. The log-probabilities stay on the device.
+    """The output of the network for a batch, copied to the host except for the log-probabilities.
 
-    The copy to the host is queued when the object is made, and ``wait`` ends it.
+    The constructor queues the copy and does not wait for it. Only after ``wait`` the object has the copied arrays.
+
+    Attributes:
+        log_probs: as in ``EngineOutput``, on the device.
+        frames: as in ``EngineOutput``.
+        ready: a mark behind the log-probabilities and the copy.
+        best_lp: (B, T) float32 log-probability of the likeliest symbol of each frame.
+        symbols: (B, T) int64 likeliest symbol of each frame.
+        best_sums: as in ``EngineOutput``.
+        best_counts: as in ``EngineOutput``.
     """
 
     def __init__(self, output: EngineOutput) -> None:
@@ -71,11 +83,7 @@ class HostOutput:
         self.ready = Mark("cuda" if output.log_probs.is_cuda else "cpu")
 
     def wait(self) -> None:
-        """Wait for the copy, and set the arrays.
-
-        ``best_lp`` and ``symbols`` are the (B, T) greatest log-probability and the likeliest symbol of each frame.
-        ``best_sums`` and ``best_counts`` are those of ``EngineOutput``.
-        """
+        """Wait for the copy; set ``best_lp``, ``symbols``, ``best_sums`` and ``best_counts``."""
         self.best_lp, self.symbols, self.best_sums, self.best_counts = self._read()
 
 
@@ -86,10 +94,10 @@ class Engine(Protocol):
     """The library and the precision. The revision of the model contains this name."""
 
     def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
-        """Run the network on a batch.
+        """Run the network on a batch. An engine may return while the device still computes.
 
         Args:
-            audio: the audio on the device of the engine, each item at least ``MIN_SAMPLES`` long.
+            audio: B items on the device of the engine, each at least ``mel.MIN_SAMPLES`` long.
             languages: (B,) int64, the language of each item as an index into ``Vocabulary.languages``.
         """
         ...
@@ -119,14 +127,17 @@ class TranscriptScore:
 
 @dataclass
 class SegmentResult:
-    """The output of the network for one segment, and the scores that are computed from the output."""
+    """The output of the network for one segment of T frames, and the scores that are computed from the output."""
 
     language: str | None
     """The declared language; None if the model does not know it."""
     transcript: TokenizedTranscript | None
     """The tokens of the transcript; None if ``language`` is None."""
     log_probs: Sequence[Tensor]
-    """(T_i, 257) log-probabilities of each piece of the segment, on the device of the engine."""
+    """The log-probabilities of each audio piece of the segment, on the device of the engine.
+
+    Those of piece i are (T_i, 257) float32. The T_i add up to T.
+    """
     best_lp: NDArray[np.float32]
     """(T,) log-probability of the likeliest symbol of each frame."""
     symbols: NDArray[np.int64]
@@ -136,9 +147,11 @@ class SegmentResult:
     best_counts: NDArray[np.float32]
     """(L,) as in ``EngineOutput``, summed over all audio pieces of the segment."""
     transcript_score: TranscriptScore | None = None
+    """Is set by ``score_transcripts``; None before, and for a segment that is not comparable."""
 
     @property
     def frames(self) -> int:
+        """The number of frames of the segment."""
         return len(self.symbols)
 
     @cached_property
@@ -223,11 +236,15 @@ def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64])
 def join_pieces(
     output: HostOutput, rows: Sequence[int]
 ) -> tuple[list[Tensor], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Join the output for the pieces of one segment, which are the items ``rows`` of the batch.
+    """Join the output for one segment whose audio was cut into pieces.
+
+    Args:
+        output: the output for the batch, after ``wait``.
+        rows: the indices of the segment's pieces in the batch, in the order of time.
 
     Returns:
-        The ``log_probs`` of each piece, which are not joined: that would queue work behind that of other models.
-        ``best_lp`` and ``symbols`` joined in time; ``best_sums`` and ``best_counts`` summed over pieces.
+        The fields ``log_probs``, ``best_lp``, ``symbols``, ``best_sums`` and ``best_counts`` of ``SegmentResult``.
+        The ``log_probs`` of the pieces are not joined: on a GPU that work would wait behind the work of other models.
     """
     ends = [(row, int(output.frames[row])) for row in rows]
     return (
@@ -240,15 +257,16 @@ def join_pieces(
 
 
 def score_transcripts(segments: Sequence[SegmentResult], device: Device, after: Mark) -> None:
-    """Score the transcript and the recognised text of each comparable segment, and align the transcript.
+    """Score the transcript and the recognised text of each comparable segment, align the transcript, and wait for it.
 
-    On a GPU the few hundred small steps take as long for one segment as for a hundred. They run beside the main queue,
-    while the other models compute, and their results leave the GPU in one copy.
+    On a GPU the few hundred small steps take as long for one segment as for a hundred. They run in the side queue,
+    while the main queue computes other models. The results of a group of segments leave the GPU in one copy. On a CPU
+    the sums are in double precision.
 
     Args:
         segments: the segments of one batch. The ``transcript_score`` of each comparable segment is set.
         device: the device of the log-probabilities.
-        after: a mark behind the log-probabilities.
+        after: a mark behind the log-probabilities in the main queue.
     """
     groups = list(_group_by_lattice_size([segment for segment in segments if segment.is_comparable]))
     with (
@@ -274,6 +292,7 @@ def _group_by_lattice_size(segments: Sequence[SegmentResult]) -> Iterator[list[S
 
 
 def _score_group(group: Sequence[SegmentResult], device: Device) -> None:
+    """Set the ``transcript_score`` of segments whose lattices fit in memory together, and wait for the device."""
     frames = torch.tensor([item.frames for item in group], device="cpu")
     joined = [torch.cat(list(item.log_probs)) if len(item.log_probs) > 1 else item.log_probs[0] for item in group]
     padded = torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)

@@ -244,7 +244,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, audio: DeviceAudio, languages: NDArray[np.int64]) -> EngineOutput:
-        """Run the network on a batch, as ``Engine`` documents. The host does not wait for the device."""
+        """Run the network on a batch, as ``Engine`` documents. On a GPU the host does not wait for the results."""
         features, counts = self._mel(audio.waveforms, audio.lengths)
         logits, lengths = self._network(features.to(self._dtype), counts)
         columns = self._columns[torch.from_numpy(languages).to(self._device, non_blocking=True)]
@@ -253,14 +253,20 @@ class TorchEngine:
         return EngineOutput(own, self._count_frames(audio.host_lengths), sums, tokens)
 
     def _count_frames(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Count the output frames of audio with these lengths in samples, on the host."""
+        """Count the output frames of audio with these lengths in samples.
+
+        The network computes the same numbers, but on the device, for which the host would have to wait.
+        """
         frames = samples // HOP_SAMPLES + 1
         for _ in range(self._network.shape.strided_convs):
             frames = (frames - 1) // 2 + 1
         return frames
 
     def _score_languages(self, logits: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums of the log-probabilities and the numbers of tokens of the greedy texts, (B, L) each."""
+        """Return the (B, L) float32 ``best_sums`` and ``best_counts`` of ``EngineOutput``.
+
+        ``frames`` is the (B,) number of frames of each item, on the device.
+        """
         mask = length_mask(frames, logits.shape[1])
         scores = [
             sum_greedy_tokens(logits[:, :, columns].float().log_softmax(dim=2), mask) for columns in self._columns
