@@ -1,4 +1,8 @@
-"""Without Docker everything but the image is made, and one sentence says so."""
+"""Without Docker everything but the image is made, and one sentence says so. `prefect` runs in any locale."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +66,13 @@ def test_another_program_at_the_address_is_no_prefect_server(monkeypatch):
     Page.is_success, Page.status_code = False, 502
     with pytest.raises(Unreachable, match="status 502"):
         PrefectClient({"PREFECT_API_URL": ADDRESS})._call("GET", "/health")
+
+
+def test_output_of_prefect_is_read_in_an_ascii_locale(tmp_path):
+    """The borders of a table arrive, though neither process has a locale that can encode them."""
+    ascii_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    environment = os.environ | ascii_locale | {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ADDRESS}
+    script = "from validation.local.prefect_client import PrefectClient as C; print(ascii(C({}).run('profile', 'ls')))"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"\\u2500" in done.stdout

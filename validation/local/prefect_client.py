@@ -103,15 +103,18 @@ class PrefectClient:
     def run(self, *arguments: str) -> str:
         """Run `prefect <arguments>` in the project's folder and return its output.
 
+        The command prints symbols that are not ASCII, so it writes UTF-8 in any locale.
+
         Raises:
             PrefectCommandFailed: the command failed; the error has the command and its output.
         """
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
             cwd=PROJECT,
-            env=self._environment,
+            env=self._environment | {"PYTHONIOENCODING": "utf-8"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if done.returncode != 0:
