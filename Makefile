@@ -111,10 +111,12 @@ secrets: $(VENV)/complete
 docs-check: $(VENV)/installed
 	$(BIN)/python -m tests.support.docs_walk .local/docs
 
-# Writes docs/configuration.md from the settings. A test fails while the page is out of date.
+# Writes the last section of docs/operate.md and deploy/grafana/alerts.yaml from sql/alerts.toml. A test fails while they are
+# out of date.
 docs-alerts: $(VENV)/installed
 	$(BIN)/python -m validation.analysis.status.alerts
 
+# Writes docs/configuration.md from the settings. A test fails while the page is out of date.
 docs-config: $(VENV)/installed
 	$(BIN)/python -m validation.configuration > docs/configuration.md
 
@@ -137,9 +139,9 @@ bench-inference: $(VENV)/installed
 bench-gpu:
 	$(PYTHON) bench/gpu.py
 
-# Every step of bench/gpu.py without a GPU; two minutes.
+# Every step of bench/gpu.py without a GPU, and the compiled layers against the layers as they are.
 bench-gpu-tiny: $(VENV)/complete
-	$(BIN)/python -m pytest tests/bench -m slow
+	$(BIN)/python -m pytest tests/bench tests/models/test_compiled.py -m slow
 
 # Which signals and rules find which faults, injected into trusted clips, by language. JSON is in .local/truth.json.
 truth bench-calibration: $(VENV)/installed
