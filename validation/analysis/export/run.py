@@ -36,14 +36,16 @@ class ExportPlan:
     format: str
     suite: str
     rules_version: str
+    """Version of the rules; the name of the selection file if ``selection`` is set."""
     rules_sha256: str
-    """SHA-256 of the rules' content. Plans with different rules differ even if the rules have the same version."""
+    """SHA-256 of the rules' content, or of the selection file if ``selection`` is set. So plans with different rules or
+    files differ even if these have the same name."""
     keep: tuple[str, ...]
     shard_bytes: int
     models: Mapping[str, str]
     license: str
     selection: str | None = None
-    """The selection file that is exported, if the export does not read shards and rules."""
+    """Name of the selection file that is exported; None if the export reads shards and applies rules."""
 
 
 @dataclass(slots=True)

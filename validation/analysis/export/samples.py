@@ -68,7 +68,7 @@ class Sample:
 
     row: SelectedRow
     pcm: npt.NDArray[np.int16]
-    """Mono samples at 16 kHz, shape (T,): exactly the samples that were validated."""
+    """Mono samples at 16 kHz, shape (T,): the samples that models score, rounded to 16 bits (``to_pcm``)."""
 
     @property
     def key(self) -> str:

@@ -81,7 +81,7 @@ def _fetch_segments(video_id: str, store: ObjectStore, key: str) -> dict[str, Wa
 
 
 VOTE_COLOURS = {"agrees": "accept", "differs": "reject", "abstains": "review", "unscored": "muted"}
-"""The four votes of a LID model on the declared language. Each vote has a colour name of ``page.css``."""
+"""The four votes of a LID model on the declared language, with the names of their colours in ``palette_css``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,11 @@ class Caps:
 
     hours_per_video: float | None = None
     hours_per_speaker: float | None = None
-    """A speaker belongs to one video: equal labels in different videos denote different speakers."""
+    """A speaker belongs to one video: equal labels in different videos denote different speakers. All segments of a
+    video without a label count as one speaker."""
     segments_per_text: int | None = None
     """Texts of one language count as the same text if ``near_texts`` finds their letters, marks and digits, ignoring
-    case, nearly equal."""
+    case, nearly equal. Segments without such characters have no cap."""
     distinct_audio: bool = False
     """Whether only one of the segments with equal audio is kept."""
 

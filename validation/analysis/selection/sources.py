@@ -219,7 +219,7 @@ def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
     The storage options are None for a local folder.
 
     Raises:
-        BadInput: polars cannot read a store with this URL scheme, or an access key is missing.
+        BadInput: polars cannot read a store with this URL scheme, or a setting of the store is missing.
     """
     parts = urlsplit(settings.results_url)
     if parts.scheme == "file":

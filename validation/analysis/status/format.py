@@ -22,7 +22,7 @@ BAR_CHARACTERS = 20
 
 
 def headline(status: FleetStatus) -> str:
-    """Write a sentence with the share of finished videos and the time until the queue is empty."""
+    """Write a sentence with the share of finished videos, and the time left or why it is unknown."""
     if not status.videos:
         return "The queue is empty: no transcribed video is known."
     done = f"{format_share(status.done_share)} of {format_count(status.videos)} videos done"
@@ -77,7 +77,10 @@ def describe_rate(eta: Row) -> str:
 
 
 def describe_order(order: Row) -> str:
-    """Write the number of present and of ordered boxes. If boxes are missing, add the report of the last tick."""
+    """Write how many of the ordered boxes are requested, renting, working or draining.
+
+    If boxes are missing, add the report of the last tick.
+    """
     counted = f"{order['boxes']} of {format_things(order['machines'], 'ordered box', 'ordered boxes')}"
     if order["boxes"] >= order["machines"]:
         return counted
@@ -93,7 +96,7 @@ def describe_workers(fleet: Row) -> str:
 
 
 def describe_segments(fleet: Row) -> str:
-    """Write the number of segments, their hours, and the share of each verdict if the verdicts were counted."""
+    """Write the number of segments. If verdicts were counted, add the counted hours and the share of each verdict."""
     total = format_count(fleet["segments"] or 0)
     if fleet["accepted"] is None:
         return total
@@ -103,7 +106,7 @@ def describe_segments(fleet: Row) -> str:
 
 
 def describe_chunks(fleet: Row) -> str:
-    """Write the number of open, committed and lost chunks."""
+    """Write the number of open chunks, and of the chunks that were ever committed or lost."""
     committed = format_count(fleet["chunks_committed"])
     return f"{fleet['chunks_open']} open, {committed} committed, {fleet['chunks_expired']} lost"
 
@@ -119,7 +122,10 @@ def describe_cost(status: FleetStatus) -> str:
 
 
 def worker_cells(row: Row) -> dict[str, str]:
-    """Return the cells of one worker's row in a table, by the name of the column."""
+    """Return the cells of one worker's row in a table, by the name of the column.
+
+    The cell ``last error`` of a quarantined worker has the reason of its quarantine instead.
+    """
     cells = {
         "worker": row["worker_id"],
         "state": worker_state(row),
