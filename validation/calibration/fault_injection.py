@@ -137,7 +137,10 @@ def _play_chords(samples: int, rng: Rng) -> np.ndarray:
 
 
 def _speech_span(audio: Waveform) -> tuple[int, int]:
-    """Return the index of the first sample within 40 dB of the peak, and the index after the last such sample."""
+    """Return the index of the first sample within 40 dB of the peak, and the index after the last such sample.
+
+    Digital silence counts as speech throughout.
+    """
     loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
     return (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(audio))
 

@@ -36,6 +36,7 @@ class LanguageLimit:
     language: str
     limit: float
     segments: int
+    """Number of segments of the language that have a value of the column."""
     found_swapped: float | None
     """Share of swapped transcripts that the limit finds. The share is computed only for ``roman_cer``. For other
     columns it is None, because the models would have to score the swapped transcripts."""
@@ -167,7 +168,10 @@ def _measure_found_swapped(rows: pl.LazyFrame, names: Sequence[str], limits: Map
 
 
 def _share_above(texts: Sequence[tuple[str, str | None]], language: str, limit: float) -> float:
-    """Return the share of the pairs of a heard text and the next stored text whose error rate is at least ``limit``."""
+    """Return the share of the pairs of a heard text and the next stored text whose error rate is at least ``limit``.
+
+    Pairs without a heard text or without letters in the stored text do not count. The share is 0 if no pair counts.
+    """
     following = [*texts[1:], *texts[:1]]
     rates = [
         agreement.cer

@@ -104,6 +104,7 @@ class EvaluatedCanary:
     worker_id: str
     outcome: Outcome
     finding: str | None
+    """What was wrong or could not be compared; None for a right canary."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Generate canaries: videos made of probes that look like the other videos of the queue.
+"""Generate canaries: videos that are made of probes and look like the other videos of the queue.
 
 A probe is a segment made from a trusted clip, with its known answer. Correct boxes give slightly different numbers, so
 their verdicts may differ if a number is near a limit. Only probes with stable answers are used. An answer is stable if

@@ -14,7 +14,8 @@ from validation.domain import MAX_NUMBER, Scalar
 from validation.shards.schema import METADATA_KEY, NEVER_NEGATIVE, PROVENANCE_JSON, ShardProvenance, ShardRefused
 
 Row: TypeAlias = Mapping[str, Scalar | Sequence[str]]
-"""The values of one segment by column name. A missing column means null."""
+"""The values of one segment by column name. A missing column means null. The columns ``video_id``, ``segment_index``
+and ``segment`` must not be missing."""
 
 ROW_GROUP_ROWS = 1000
 """Minimum number of rows of a row group; the group ends at the end of a video. Smaller groups make the file larger: by

@@ -93,7 +93,7 @@ def prepare_database(
         The path of the DuckDB file, with the tables ``segments`` and ``numbers``.
 
     Raises:
-        ShardsUnreadable: a shard is missing or damaged.
+        ShardsUnreadable: a shard is missing or damaged, or the store cannot be read.
         BadInput: the cache cannot be written, or the shards hold no segment.
         BadRules: the rules do not fit the columns (``check_columns``).
     """
@@ -176,7 +176,7 @@ def write_number_columns(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def store_fired_rules(path: Path, rules: Rules) -> None:
-    """Store in the column ``fired`` a bit mask of the rules that fire for each segment.
+    """Store in the column ``fired`` a bit mask of the rules that fire for each segment (``fired_sql``).
 
     The function does nothing if the column was computed with the same rules, or if another process has the file open.
 
@@ -218,7 +218,7 @@ def _storage_options(source: ShardSource) -> dict[str, str] | None:
 
 
 def _worker_of(uri: str) -> str:
-    """Return the worker in a shard's key, or ``compacted`` for a shard with rows of several workers."""
+    """Return the worker in a shard's key, or ``compacted`` for a shard that a compaction wrote."""
     key = "shards/" + uri.rpartition("/shards/")[2]
     parsed = parse_shard_key(key)
     return parsed[0] if parsed else "compacted"

@@ -185,9 +185,9 @@ class SegmentTable:
     def group(self, by: str, chosen: Filter, rules: Rules, limit: int = 1000) -> list[Row]:
         """Return at most ``limit`` rows, one per value of ``by`` (a key of ``GROUPS``), sorted by descending hours.
 
-        Only segments that pass the filter ``chosen`` count. A row has their number, their hours and the fraction of each
-        verdict. Rows of videos and speakers also have medians of some signals. Equal speaker labels in different videos
-        denote different speakers.
+        Only segments that pass the filter ``chosen`` count. A row has their number, their hours and the fraction of
+        each verdict. Rows of videos and speakers also have medians of some signals. Equal speaker labels in different
+        videos denote different speakers.
         """
         keys = "video_id, speaker" if by == "speaker" else quote_name(by)
         lang = "" if by == "lang" else "any_value(lang) AS lang, "

@@ -51,7 +51,8 @@ def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
 def _condition_margin(condition: Condition, signals: Mapping[str, Signal]) -> pl.Expr:
     """Return the margin of one condition: positive if the condition holds, negative if it does not.
 
-    The margin is plus or minus infinity if the condition does not compare a signal with a number.
+    The margin is plus or minus infinity if the condition does not compare a signal with a number, and minus infinity if
+    the signal is missing.
     """
     column, value = pl.col(condition.column), condition.value
     if condition.op in {"<", "<=", ">", ">="} and isinstance(value, int | float) and condition.column in signals:

@@ -30,7 +30,7 @@ def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard,
         The source without the shards that break a rule, and these shards in the order of their URIs.
 
     Raises:
-        ShardsUnreadable: a shard is missing or is not a parquet file.
+        ShardsUnreadable: a shard is missing or is not a parquet file, or the store cannot be read.
         BadInput: every shard breaks a rule.
     """
     broken: dict[str, str] = {}

@@ -31,7 +31,8 @@ BANDS_OF_TEXT = tuple(f"text{band}" for band in range(BANDS))
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
 """Hash that identifies a segment."""
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
-"""Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
+"""Two segments have equal audio if all these signals are equal bit for bit, or null in both. Segments without the first
+two signals are not compared. Shards hold no hash of the audio."""
 
 
 @dataclass(frozen=True, slots=True)

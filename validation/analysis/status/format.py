@@ -112,7 +112,7 @@ def describe_chunks(fleet: Row) -> str:
 
 
 def describe_cost(status: FleetStatus) -> str:
-    """Write the dollars spent, the present price, the price of audio, and the expected cost at the end."""
+    """Write the dollars spent, the price of all boxes, the price of audio, and the total expected at the end."""
     cost = status.cost
     return (
         f"{format_usd(cost['spent_usd'])} so far, {format_usd(cost['usd_per_hour'])} per hour, "
