@@ -18,7 +18,7 @@ MIN_SEGMENTS = 200
 BIN = 0.01
 """Width of the bins in which values are counted."""
 MAX_BIN = 100_000
-"""Largest number of a bin. The first and the last bin also hold all values beyond them."""
+"""Bins are numbered from ``-MAX_BIN`` to ``MAX_BIN``. The first and the last bin also hold all values beyond them."""
 MAX_SWAPPED = 5000
 """Maximum number of segments per language whose transcripts are swapped. It makes the standard error of a share less
 than 0.01."""
@@ -86,7 +86,7 @@ def list_conditions(rules: Rules, names: Collection[str]) -> Iterator[tuple[int,
 
 
 def find_quantiles(rows: pl.LazyFrame, column: str, quantile: float) -> dict[str, tuple[int, float]]:
-    """Return per language the number of values of a column, and a quantile with linear interpolation.
+    """Return per language the number of values of a column, and their ``quantile`` (0 to 1) by linear interpolation.
 
     The rows are read twice: first to count the values per bin, then to collect the values of the bins of the quantile.
     """

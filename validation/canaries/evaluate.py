@@ -8,8 +8,8 @@ together.
 
 A canary is inconclusive if its video failed, or if the known answers are of other models or of another basis
 (``results_basis``). Segments that were not decoded, or on which a model failed, are not compared. A canary with such a
-segment is inconclusive unless its other segments show that it is wrong. Workers that fail on sound videos are found by
-their share of failures instead.
+segment is inconclusive unless its other segments show that it is wrong. The ledger finds workers that fail on sound
+videos by their failures instead (``check_failures``).
 """
 
 import logging

@@ -111,7 +111,7 @@ def _is_near_threshold(condition: Condition, row: Row, units: Units) -> bool:
 
 
 _NOT_EXPECTED = {"length_difference_s", "margin"}
-"""Numeric columns without a known answer: the first depends on the metadata of the tar, the second on the verdict."""
+"""Numeric columns without a known answer: the first depends on the metadata of the tar, the second on other numbers."""
 
 
 def _known_answer(row: Row, units: Mapping[str, str]) -> KnownAnswer:
@@ -260,7 +260,7 @@ def _draw_id(like: str, letters: Mapping[str, Sequence[str]], taken: set[str], r
 
 
 def _concatenate(probes: Sequence[Probe]) -> Iterator[PackedSegment]:
-    """Yield the probes as segments, one after the other, with pauses of half a second."""
+    """Yield the probes as segments whose times follow each other with pauses of half a second."""
     at_s = 0.0
     for probe in probes:
         ends_s = at_s + probe.duration_s

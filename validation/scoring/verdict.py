@@ -19,7 +19,7 @@ Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "pres
 MAX_MARGIN = 4.0
 """Limit of the absolute value of a margin. Segments with this margin are not ranked among each other."""
 LANGUAGE = "language_code"
-"""The column with the declared language of a segment, by which its rules and limits are chosen."""
+"""The column with the canonical code of a segment's declared language. It selects rules and limits for the segment."""
 _EXACT = 2**53
 """Up to this value, every query engine compares an integer with a float correctly. Counts in shards stay far below."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {

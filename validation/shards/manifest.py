@@ -25,8 +25,8 @@ class ShardVideo:
     segments: int
     """Number of rows of the video in the shard."""
     segments_expected: int | None
-    """The segment count of the video in the queue; None if the queue has none. A difference from ``segments`` has no
-    effect."""
+    """The segment count of the video in the queue; None if the queue has none. A video whose ``segments`` differ is
+    valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

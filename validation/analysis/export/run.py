@@ -25,7 +25,7 @@ SELECTION = ".export/selection.parquet"
 STAGING = ".export/staging"
 """Folder of the shard that is being written."""
 MISSING = "missing.jsonl"
-"""File with the segments without audio, and the reasons."""
+"""File with the segments that were not exported, and the reasons."""
 CHECKSUMS = "checksums.sha256"
 
 
@@ -57,7 +57,7 @@ class ShardRecord:
     segments: int = 0
     bytes: int = 0
     missing: int = 0
-    """Number of rows whose audio could not be read."""
+    """Number of rows that were not exported (``MissingSample``)."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds of audio per language."""
     counts: dict[str, int] = field(default_factory=dict)

@@ -96,7 +96,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class MissingSample:
-    """A selected segment whose audio could not be exported."""
+    """A selected segment whose audio cannot be read, or has another length than when it was validated."""
 
     row: SelectedRow
     reason: str

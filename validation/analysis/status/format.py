@@ -70,7 +70,7 @@ def describe_videos(fleet: Row) -> str:
 
 
 def describe_rate(eta: Row) -> str:
-    """Write the rates of videos and of segments. Both are means over the last hour, as the time left is."""
+    """Write the rates of videos and of segments. Both are means over the last hour, as for the time left."""
     return (
         f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(eta['segments_per_s'])} segments/s in the last hour"
     )
@@ -182,7 +182,7 @@ def describe_language(row: Row) -> str:
 
 
 def describe_silence(status: FleetStatus) -> str:
-    """Write a sentence on the workers that are late or stale, for the table of workers."""
+    """Write how many workers are late or stale, and which one for how long at most, for the table of workers."""
     silent = [row for row in status.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
         return f"{format_things(len(status.workers), 'worker', 'workers')}, none silent."
