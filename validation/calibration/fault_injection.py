@@ -16,7 +16,7 @@ from validation.calibration.trusted_clips import Rng, TrustedClip
 from validation.domain import SAMPLE_RATE, Seconds, Waveform
 
 MAX_PEAK = 0.999
-"""Maximum absolute sample value of a changed clip. It prevents unintended clipping."""
+"""Maximum absolute sample value that ``_limit_peak`` leaves. It prevents unintended clipping."""
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
 """Lowest and highest frequency of a telephone line (ITU-T G.712)."""
 
@@ -43,19 +43,19 @@ def add_pauses(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng) -> Tr
 
 
 def add_noise(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip:
-    """Add white noise at a signal-to-noise ratio."""
+    """Add white noise at the signal-to-noise ratio ``snr_db``."""
     return replace(clip, audio=_mix(clip.audio, rng.standard_normal(len(clip.audio)), snr_db))
 
 
 def add_music(clip: TrustedClip, _clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip:
-    """Add synthetic chords of plucked strings, two per second, at a signal-to-noise ratio."""
+    """Add synthetic chords of plucked strings, two per second, at the signal-to-noise ratio ``snr_db``."""
     return replace(clip, audio=_mix(clip.audio, _play_chords(len(clip.audio), rng), snr_db))
 
 
 def overlap(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, snr_db: float) -> TrustedClip | None:
-    """Mix the whole clip with a clip of another language at a signal-to-noise ratio.
+    """Mix the whole clip with a clip of another language at the signal-to-noise ratio ``snr_db``.
 
-    A clip of another language is assumed to have another speaker.
+    The other clip is cut or repeated to the same length. It is assumed to have another speaker.
 
     Returns:
         None if no clip has another language.
@@ -92,13 +92,15 @@ def silence(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng) -> Trus
 
 
 def truncate(clip: TrustedClip, _clips: Sequence[TrustedClip], _rng: Rng, *, share: float) -> TrustedClip:
-    """Cut off the last ``share`` of the speech. The transcript stays complete."""
+    """Cut off the last ``share`` of the speech, and the silence after it. The transcript stays complete."""
     first, last = _speech_span(clip.audio)
     return replace(clip, audio=clip.audio[: last - int(share * (last - first))])
 
 
 def shift(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng, *, seconds: Seconds) -> TrustedClip | None:
-    """Shift the segment: cut off the first ``seconds`` of the speech, and append the first ``seconds`` of another clip.
+    """Shift the segment: cut off its first ``seconds`` of speech, and append the first ``seconds`` of other speech.
+
+    The silence before the speech is cut off too. The other speech is of another clip of the same language.
 
     Returns:
         None if no clip of the language has another transcript, or if the speech is shorter than twice ``seconds``.
@@ -135,7 +137,10 @@ def _play_chords(samples: int, rng: Rng) -> np.ndarray:
 
 
 def _speech_span(audio: Waveform) -> tuple[int, int]:
-    """Return the index of the first sample within 40 dB of the peak, and the index after the last such sample."""
+    """Return the index of the first sample within 40 dB of the peak, and the index after the last such sample.
+
+    Digital silence counts as speech throughout.
+    """
     loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
     return (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(audio))
 
@@ -180,7 +185,8 @@ def swap_word(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> Trus
     """Replace one word by a word of another clip of the same language. ``cut_words`` defines what a word is.
 
     Returns:
-        None if the transcript has one word, or if the drawn clip has no word that differs from the replaced one.
+        None if no other clip of the language has another transcript, if the transcript has one word, or if the drawn
+        clip has no word that differs from the replaced one.
     """
     others = _other_texts(clip, clips)
     if not others:
@@ -227,7 +233,7 @@ def mislabel(clip: TrustedClip, clips: Sequence[TrustedClip], rng: Rng) -> Trust
 
 
 def cut_words(text: str) -> list[str]:
-    """Split a transcript into words, or into pairs of characters if the transcript has no spaces."""
+    """Split a transcript into words, or into pairs of characters without the last full stop if it has no spaces."""
     words = text.split()
     if len(words) > 1:
         return words

@@ -1,4 +1,4 @@
-"""Propose limits by language for verdict rules. A limit is a quantile of the committed segments of the language.
+"""Propose limits by language for verdict rules, from quantiles of the decoded segments of each language.
 
 Values are counted in bins, and only the values of the bin of a quantile are kept, so that memory hardly grows with the
 number of segments.
@@ -18,7 +18,7 @@ MIN_SEGMENTS = 200
 BIN = 0.01
 """Width of the bins in which values are counted."""
 MAX_BIN = 100_000
-"""Largest number of a bin. The first and the last bin also hold all values beyond them."""
+"""Bins are numbered from ``-MAX_BIN`` to ``MAX_BIN``. The first and the last bin also hold all values beyond them."""
 MAX_SWAPPED = 5000
 """Maximum number of segments per language whose transcripts are swapped. It makes the standard error of a share less
 than 0.01."""
@@ -36,6 +36,7 @@ class LanguageLimit:
     language: str
     limit: float
     segments: int
+    """Number of segments of the language that have a value of the column."""
     found_swapped: float | None
     """Share of swapped transcripts that the limit finds. The share is computed only for ``roman_cer``. For other
     columns it is None, because the models would have to score the swapped transcripts."""
@@ -44,18 +45,18 @@ class LanguageLimit:
 def propose_language_limits(
     segments: pl.DataFrame | pl.LazyFrame, rules: Rules, *, share: float, min_segments: int = MIN_SEGMENTS
 ) -> Iterator[LanguageLimit]:
-    """Propose a limit per language for each review rule with one condition on a column of ``BY_LANGUAGE``.
+    """Propose a limit per language for each condition of ``list_conditions``.
 
     The limit is a quantile of the language's own segments, as in the filter of the OWSM v4 corpus. So a language on
     which the recogniser is weak does not get the limit of a language on which it is strong. A review limit is at least
-    as strict as the reject limit of the same column and reason. Languages with fewer than ``min_segments`` segments
-    have no proposal and keep the common limit.
+    as strict as the reject limit of the same column, operator and reason. Limits have three decimals. Languages with
+    fewer than ``min_segments`` values of the column have no proposal and keep their present limit.
 
     Args:
         segments: decoded segments with the columns of a shard. Only two or three columns are read at a time.
         rules: the present rules.
         share: the share of each language's segments that one rule may send to review.
-        min_segments: the minimum number of segments of a language.
+        min_segments: the minimum number of segments of a language that have a value of the column.
     """
     rows = segments.lazy()
     names = rows.collect_schema().names()
@@ -76,7 +77,8 @@ def propose_language_limits(
 def list_conditions(rules: Rules, names: Collection[str]) -> Iterator[tuple[int, Condition]]:
     """Yield the conditions that may have limits by language, each with the index of its rule.
 
-    They are the only condition of a review rule, on a column of ``BY_LANGUAGE`` that is among ``names``.
+    Such a condition is the only condition of a review rule. It compares a column of ``BY_LANGUAGE``, which is among
+    ``names``, with a limit.
     """
     for place, rule in enumerate(rules.rules):
         if rule.verdict != "reject" and len(rule.when) == 1 and _depends_on_language(rule.when[0], names):
@@ -84,7 +86,7 @@ def list_conditions(rules: Rules, names: Collection[str]) -> Iterator[tuple[int,
 
 
 def find_quantiles(rows: pl.LazyFrame, column: str, quantile: float) -> dict[str, tuple[int, float]]:
-    """Return per language the number of values of a column, and a quantile with linear interpolation.
+    """Return per language the number of values of a column, and their ``quantile`` (0 to 1) by linear interpolation.
 
     The rows are read twice: first to count the values per bin, then to collect the values of the bins of the quantile.
     """
@@ -136,7 +138,7 @@ def _depends_on_language(condition: Condition, names: Collection[str]) -> bool:
 
 
 def _keep_reject_within(limit: float, rule: Rule, condition: Condition, rules: Rules, language: str) -> float:
-    """Tighten a review limit so that it includes every segment that a reject rule of the same reason finds."""
+    """Return the stricter of a review limit and the reject limits of the same column, operator and reason."""
     rejecting = [
         float(other.limit_for(language) or 0)
         for each in rules.rules
@@ -166,7 +168,10 @@ def _measure_found_swapped(rows: pl.LazyFrame, names: Sequence[str], limits: Map
 
 
 def _share_above(texts: Sequence[tuple[str, str | None]], language: str, limit: float) -> float:
-    """Return the share of the pairs of a heard text and the next stored text whose error rate is at least ``limit``."""
+    """Return the share of the pairs of a heard text and the next stored text whose error rate is at least ``limit``.
+
+    Pairs without a heard text or without letters in the stored text do not count. The share is 0 if no pair counts.
+    """
     following = [*texts[1:], *texts[:1]]
     rates = [
         agreement.cer

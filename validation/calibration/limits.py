@@ -9,7 +9,7 @@ from validation.calibration.metrics import Estimate, EvaluatedClip, count_clips,
 from validation.scoring.verdict import Condition, Decision, Rule, Rules
 
 DIGITS = 4
-"""Number of decimals of a proposed limit. The limit is rounded so that the rule fires less often."""
+"""Number of decimals of a proposed limit. The limit is rounded so that the rule does not fire more often."""
 
 FOLDS = 5
 """Number of parts in the cross-validation."""
@@ -23,7 +23,9 @@ class Proposal:
     """Index of the rule in the file."""
     rule: Rule
     condition: Condition
+    """The condition of ``rule`` that gets the proposed limit."""
     limit: float
+    """The proposed limit."""
     loss_before: Estimate
     """Share of the sound variants for which the rule fires with the present limit."""
     loss: Estimate
@@ -39,7 +41,7 @@ def propose_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss
 
     Only the first such comparison of a rule is changed. The proposed limit is the strictest limit with which the rule
     fires for at most ``max_loss`` of the sound variants. A rule has no proposal if its loss is at most ``max_loss``
-    already and the new limit finds no more faulty variants.
+    already and the new limit finds no more faulty variants, or if every limit would be allowed (``_find_limit``).
 
     Args:
         evaluated: scored variants, sound and faulty.
@@ -65,7 +67,7 @@ def propose_limits(evaluated: Sequence[EvaluatedClip], rules: Rules, *, max_loss
 def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -> Rules:
     """Return the rules with the proposed limits, under a new version.
 
-    Review rules are tightened so that they fire for every segment that a reject rule of the same reason finds.
+    Some review rules are then tightened to include the segments that reject rules find (``_include_rejects``).
     """
     changed = list(rules.rules)
     for proposal in proposals:
@@ -77,7 +79,7 @@ def apply_proposals(rules: Rules, proposals: Sequence[Proposal], version: str) -
 def _include_rejects(rule: Rule, rules: Sequence[Rule]) -> Rule:
     """Tighten a review rule of one condition so that it fires wherever a reject rule of its reason does.
 
-    Only reject rules that compare the same column in the same direction are considered.
+    Only reject rules that compare the same column by the same operator with a float are considered.
     """
     condition, value = rule.when[0], rule.when[0].value
     if rule.verdict == "reject" or len(rule.when) != 1 or not isinstance(value, float):
@@ -143,7 +145,7 @@ def _estimate_false_alarms(verdicts: Sequence[Decision], clips: int) -> tuple[Es
 
 
 def detection_rate_by_fault(evaluated: Sequence[EvaluatedClip], rules: Rules) -> dict[str, float]:
-    """Return the share of the variants that the rules reject or send to review, by fault."""
+    """Return, by fault, the share of the variants with the fault that the rules reject or send to review."""
     shares = {}
     for fault in list_faults(evaluated):
         verdicts = [rules.evaluate(each.signals).verdict for each in evaluated if each.clip.fault == fault]
@@ -166,7 +168,8 @@ def _find_condition(rule: Rule) -> Condition | None:
 def _find_limit(sound: Sequence[EvaluatedClip], rule: Rule, condition: Condition, max_loss: float) -> float | None:
     """Return the strictest limit with which a rule fires for at most ``max_loss`` of the sound variants.
 
-    Return None if the other conditions of the rule hold for so few sound variants that every limit is allowed.
+    Return None if the signal is known, and the rule's other conditions hold, for so few sound variants that every limit
+    is allowed.
     """
     others = [each for each in rule.when if each is not condition]
     values = [

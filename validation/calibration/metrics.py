@@ -25,7 +25,9 @@ class Scorer(Protocol):
 
 
 def signal_types(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType]:
-    """Return the type of each signal that rules may read, by its column in a shard.
+    """Return the type of each signal that rules may read in a calibration, by its column in a shard.
+
+    They are the columns of ``EvaluatedClip.signals`` without ``language``. Trusted clips have no other columns.
 
     Args:
         models: the columns of each model of a suite, without the prefix of the model, by the model's name.
@@ -37,7 +39,7 @@ def signal_types(models: Mapping[str, Sequence[Column]]) -> dict[str, ColumnType
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedClip:
-    """A variant of a clip with its signals, by column: every signal that the suite's rules may read."""
+    """A variant of a clip with the signals that ``segment_signals`` computes, by column."""
 
     clip: ClipVariant
     signals: Mapping[str, Scalar]
@@ -128,7 +130,7 @@ class VerdictReport:
 
 
 def list_indicators(rules: Rules, columns: Iterable[str] = ()) -> list[Indicator]:
-    """List the columns that rules compare with a limit, in the rules' order, then the columns of ``WITHOUT_RULE``.
+    """List the columns that rules of the file compare with a limit, in their order, then those of ``WITHOUT_RULE``.
 
     An indicator is listed once. Of ``columns``, only those with a suffix of ``WITHOUT_RULE`` are added.
     """

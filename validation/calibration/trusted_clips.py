@@ -33,9 +33,11 @@ def load_trusted_clips(folder: Path) -> list[TrustedClip]:
     """Read the clips of a folder of audio files with a ``manifest.json`` (a list) or ``manifest.jsonl``.
 
     The manifest has one entry per clip, with ``file``, ``text`` and ``language`` (or ``lang``); other keys are ignored.
+    If both manifests exist, ``manifest.json`` is read.
 
     Raises:
-        BadInput: there is no manifest, or an entry lacks a key, has an unknown language or unreadable audio.
+        BadInput: there is no manifest; it cannot be read or has no entry; or an entry lacks a key, has an empty text,
+            an unknown language or unreadable audio.
     """
     return [_load_clip(folder, place, entry) for place, entry in _read_entries(folder)]
 

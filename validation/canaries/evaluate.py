@@ -1,13 +1,15 @@
 """Compare the answers of workers for canaries with the known answers.
 
-A canary is wrong if a segment is missing, has another verdict or lacks a number that the known answer has. It is also
-wrong if the numbers of two segments differ from the known answers by more than the tolerance (``tolerance_for``). One
+A canary is wrong if it has another number of segments than the known answers, or if a segment has another verdict or
+lacks a number that the known answer has. It is also wrong if two segments deviate in their numbers: a number differs
+from the known answer by more than the tolerance (``tolerance_for``), or exists although the known answer has none. One
 such segment is not enough: correct boxes exceed the tolerance now and then, and the numbers of a segment deviate
 together.
 
-A canary is inconclusive if its video failed, or if other models or rules scored it. Segments on which a model failed
-are not compared. A canary with such a segment is inconclusive unless its other segments show that it is wrong. Workers
-that fail on sound videos are found by their share of failures instead.
+A canary is inconclusive if its video failed, or if the known answers are of other models or of another basis
+(``results_basis``). Segments that were not decoded, or on which a model failed, are not compared. A canary with such a
+segment is inconclusive unless its other segments show that it is wrong. The ledger finds workers that fail on sound
+videos by their failures instead (``check_failures``).
 """
 
 import logging
@@ -58,10 +60,11 @@ RELATIVE_TOLERANCE = 0.02
 PROBABILITY_TOLERANCE, LOGIT_TOLERANCE = 0.02, 0.4
 """A probability may deviate by 0.02 plus the effect of a change of its logit by 0.4, which is small near 0 and 1."""
 ROUNDING_TOLERANCE = 1e-3
-"""Relative tolerance of signals that are computed from audio and text without a model. Only their rounding differs."""
+"""Tolerance, absolute and relative, of signals that are computed from audio and text without a model. Only their
+rounding differs."""
 _FROM_ASR = frozenset(column.name for column in RECOGNITION_SIGNALS)
 _COMPUTED = frozenset(column.name for column in DERIVED_SIGNALS if column.type == "float") - _FROM_ASR
-"""Columns of the numbers that are computed without a model."""
+"""Columns of the floating-point numbers that are computed without a model."""
 
 
 def tolerance_for(column: str, value: float, unit: str | None) -> float:
@@ -101,6 +104,7 @@ class EvaluatedCanary:
     worker_id: str
     outcome: Outcome
     finding: str | None
+    """What was wrong or could not be compared; None for a right canary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class CanaryTally:
     """The number of canaries, and their outcomes by worker."""
 
     planted: int
-    """Canaries that were put into the queue."""
+    """Canaries that the ledger records. A canary whose upload failed or was interrupted is not in the queue."""
     waiting: int
     """Canaries without an outcome."""
     workers: Sequence[WorkerTally]
@@ -144,8 +148,12 @@ def tally_results(results: Sequence[CanaryResult]) -> CanaryTally:
 def evaluate_canaries(engine: Engine, results: ObjectStore) -> list[EvaluatedCanary]:
     """Compare every committed canary that has no outcome yet, and record the outcomes in the ledger.
 
-    If no canary waits, the function runs one query on a small table. Canaries of a shard that cannot be read are
-    tried again in the next run; `vfleet audit` lists such shards.
+    A wrong outcome can quarantine the worker; its open chunks are then released. If no canary waits, the function runs
+    one query on a small table. Canaries of a shard that cannot be read are tried again in the next run; `vfleet audit`
+    lists such shards.
+
+    Returns:
+        The outcomes that this call recorded.
     """
     evaluated = []
     for _, group in groupby(read_pending_canaries(engine), key=attrgetter("shard_key")):
@@ -162,9 +170,10 @@ def evaluate_canaries(engine: Engine, results: ObjectStore) -> list[EvaluatedCan
 
 
 def find_error(known: Sequence[KnownAnswer], rows: Sequence[RowValues], units: Units) -> str | None:
-    """Describe the difference between the rows of a canary and its known answers; None if the rows are right.
+    """Describe why the rows of a canary are wrong, compared with its known answers; None if they are not wrong.
 
-    Segments on which a model failed are not compared.
+    Segments that were not decoded, or on which a model failed, are not compared. Deviating numbers in fewer than
+    ``MIN_DEVIATING_SEGMENTS`` segments are not wrong.
     """
     if len(known) != len(rows):
         return f"{len(rows)} segments instead of {len(known)}"
@@ -189,7 +198,10 @@ def find_failure(row: RowValues) -> str | None:
 
 
 def find_deviation(right: KnownAnswer, row: RowValues, units: Units) -> str | None:
-    """Describe the first number that differs from the known answer by more than the tolerance; None if none does."""
+    """Describe the first number that differs from the known answer by more than the tolerance; None if none does.
+
+    A number that only the row or only the known answer has differs too.
+    """
     for name, value in right.signals.items():
         found = row.get(name)
         if value is None and found is None:

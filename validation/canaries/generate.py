@@ -1,9 +1,10 @@
-"""Generate canaries: videos made of probes that look like the other videos of the queue.
+"""Generate canaries: videos that are made of probes and look like the other videos of the queue.
 
 A probe is a segment made from a trusted clip, with its known answer. Correct boxes give slightly different numbers, so
 their verdicts may differ if a number is near a limit. Only probes with stable answers are used. An answer is stable if
 every model that ran has answered, every number is further from the limits of the rules and of the cascade than its
-tolerance, and noise at the level of half-precision rounding does not change the answer.
+tolerance, and noise at the level of half-precision rounding changes neither the verdict nor a number beyond its
+tolerance.
 """
 
 import string
@@ -41,7 +42,7 @@ FAULTS = ("swapped transcript", "wrong language")
 NOISE_SCALE = 1e-3
 """RMS level of the added noise relative to the speech. Half precision has about three significant digits."""
 _FROM_TAR = frozenset({"segment_index", "start_s", "end_s"})
-"""Numeric columns that are read from the tar."""
+"""Numeric columns that are read from the tar. They are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Probe:
     clip: str
     """Name of the trusted clip."""
     flac: bytes
+    """The audio as a FLAC file."""
     duration_s: Seconds
     text: str
     language: str
@@ -87,7 +89,10 @@ def list_conditions(suite: Scorer) -> list[Condition]:
 
 
 def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: Units) -> bool:
-    """Check that an answer is complete, not near a threshold, and the same for perturbed audio."""
+    """Return whether an answer is stable, as the module defines it.
+
+    ``perturbed`` is the answer for the same audio with noise.
+    """
     if find_failure(row):
         return False
     if row["verdict"] != perturbed["verdict"] or find_deviation(_known_answer(row, units), perturbed, units):
@@ -96,7 +101,7 @@ def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: 
 
 
 def _is_near_threshold(condition: Condition, row: Row, units: Units) -> bool:
-    """Check whether a deviation within the tolerance changes the result of the condition."""
+    """Return whether a deviation within the tolerance changes the result of the condition."""
     value = row.get(condition.column)
     if condition.value is None or condition.column not in units or not isinstance(value, int | float):
         return False
@@ -106,7 +111,7 @@ def _is_near_threshold(condition: Condition, row: Row, units: Units) -> bool:
 
 
 _NOT_EXPECTED = {"length_difference_s", "margin"}
-"""Numeric columns without a known answer: the first depends on the metadata of the tar, the second on the verdict."""
+"""Numeric columns without a known answer: the first depends on the metadata of the tar, the second on other numbers."""
 
 
 def _known_answer(row: Row, units: Mapping[str, str]) -> KnownAnswer:
@@ -137,7 +142,7 @@ def _perturb(audio: Waveform) -> Waveform:
 
 
 MAX_ID_DRAWS = 100
-"""Maximum number of random ids per template. If the ids are short, every id of the pattern may be taken."""
+"""Maximum number of random ids that are tried per template. If ids are short, every id of a pattern may be taken."""
 _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 """The kinds of characters in a video id. Characters of no kind are copied from the template."""
 
@@ -153,7 +158,7 @@ class Canary:
 
 
 def draw_templates(engine: Engine, probes: Sequence[Probe], count: int, rng: np.random.Generator) -> list[Video]:
-    """Draw ``count`` videos of the queue as templates, in the languages of the probes.
+    """Draw ``count`` transcribed videos of the queue, without canaries, as templates in the languages of the probes.
 
     If the queue has fewer such videos, some are used more than once.
 
@@ -175,7 +180,8 @@ def generate_canaries(
     """Make a canary like each template, with the same language and an id of the same pattern.
 
     A canary has as many segments as its template, or fewer if the clips do not suffice: a clip occurs only once per
-    canary, sound or with a fault. Clips are drawn anew for each canary. A template without a free id is skipped.
+    canary, sound or with a fault. A canary of a template without a segment count has all clips of its language. Clips
+    are drawn anew for each canary. A template is skipped if ``_draw_id`` finds no id for it.
     """
     clips: dict[str, dict[str, list[Probe]]] = defaultdict(lambda: defaultdict(list))
     for probe in probes:
@@ -206,7 +212,8 @@ def add_to_queue(
 ) -> list[Video]:
     """Register canaries in the ledger, upload their tars, then add them to the queue. Return the added videos.
 
-    No canary is claimed before its answers are registered. If the function is interrupted, only unused objects remain.
+    A canary is left out if the queue or the ledger has its id already, or if its tar's key exists. No canary is claimed
+    before its answers are registered. If the function is interrupted, only unused answers and tars remain.
 
     Args:
         engine: the ledger, with a login that may seed videos.
@@ -239,9 +246,10 @@ def _upload(source: ObjectStore, key: str, canary: Canary) -> bool:
 
 
 def _draw_id(like: str, letters: Mapping[str, Sequence[str]], taken: set[str], rng: np.random.Generator) -> str | None:
-    """Draw a free id with lower-case letters, capitals and digits at the same positions as in ``like``.
+    """Draw an id with lower-case letters, capitals and digits at the same positions as in ``like``.
 
-    Only characters that occur in the templates' ids are used. Return None after ``MAX_ID_DRAWS`` ids that are taken.
+    The id is not in ``taken``; the queue is not asked. Only characters that occur in the templates' ids are used.
+    Return None after ``MAX_ID_DRAWS`` ids that are taken.
     """
     pools = [next((letters[kind] for kind in _KINDS if char in kind), [char]) for char in like]
     for _ in range(MAX_ID_DRAWS):
@@ -252,7 +260,7 @@ def _draw_id(like: str, letters: Mapping[str, Sequence[str]], taken: set[str], r
 
 
 def _concatenate(probes: Sequence[Probe]) -> Iterator[PackedSegment]:
-    """Yield the probes as segments, one after the other, with pauses of half a second."""
+    """Yield the probes as segments whose times follow each other with pauses of half a second."""
     at_s = 0.0
     for probe in probes:
         ends_s = at_s + probe.duration_s

@@ -142,7 +142,10 @@ def open_context(
     revision: str | None,
     against_revision: str | None = None,
 ) -> "ExploreContext":
-    """Open the segments, rules, review decisions and audio that the page shows."""
+    """Open the segments, rules, review decisions and audio that the page shows.
+
+    The DuckDB files of the segments are built first if the cache lacks them, which reads all shards.
+    """
     from validation.analysis.explore.audio import SourceAudio
     from validation.analysis.explore.context import ExploreContext
     from validation.analysis.explore.database import default_cache, prepare_database

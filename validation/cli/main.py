@@ -1,6 +1,7 @@
 """The entry point of `vfleet`, the command line of the operator.
 
-`validation/exit_codes.py` defines the exit codes. A failure prints one sentence on stderr, never a traceback.
+`validation/exit_codes.py` defines the exit codes. A foreseen failure (wrong arguments, a ``FleetError`` or a missing
+package) prints one sentence on stderr. Only a fault of the program prints a traceback.
 """
 
 import sys
@@ -36,7 +37,7 @@ _EXTRAS = {
     "gpu": {"pynvml"},
     "explore": {"dash", "dash_ag_grid", "duckdb", "flask", "werkzeug"},
 }
-"""The modules that each extra of the package installs."""
+"""For each extra of the package, the modules whose absence shows that the extra is not installed."""
 
 app = typer.Typer(
     name="vfleet",

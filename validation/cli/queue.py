@@ -137,10 +137,12 @@ def requeue(
 
 
 def _refuse_unknown_names(engine: "Engine", condition: "Requeue") -> None:
-    """Refuse a condition with a name that the ledger does not know, because it would select too few videos.
+    """Refuse a condition with an unknown video id, suite, revision, model or worker: it would select too few videos.
+
+    A suite or model is known if the ledger or this version of the program has it.
 
     Raises:
-        BadInput: a name is unknown; the message has the first such name and the nearest known name.
+        BadInput: a name is unknown; the message has it, and a near known name if there is one.
     """
     from validation.ledger.maintenance import require_videos
     from validation.ledger.queries import read_suite_revisions, read_view
@@ -185,7 +187,7 @@ def _match_labels(engine: "Engine", languages: list[str] | None) -> list[str] | 
 
 
 def _require_known(kind: str, names: Sequence[str], known: Collection[str], place: str) -> None:
-    """Raise ``BadInput`` for the first name that is not known. The message has the kind, the place and a near name."""
+    """Raise ``BadInput`` for the first name that is not known. The message has kind, place and any near name."""
     for name in names:
         if name not in known:
             near = get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)

@@ -286,7 +286,8 @@ def find_source(*, suite: str | None, shards: Path | None, bucket: str | None, r
 
     The list of shards is read from the ledger if the settings name one and ``bucket`` is None. Else it is read from the
     catalogue of the results store or of the folder ``shards``, or from the manifests of a folder without a catalogue.
-    Shards that break the rules of the format are left out, and a message about each is printed on stderr.
+    With manifests, ``revision`` is ignored. Shards that break the rules of the format are left out, and a message about
+    each is printed on stderr.
     """
     from validation.analysis.selection.broken_shards import exclude_broken
     from validation.analysis.selection.sources import (

@@ -79,7 +79,7 @@ BOX_PREFIX = "BOX_"
 """Prefix of the variables of box.env in control.env, which holds all answers."""
 
 Answers = dict[str, str]
-"""The value of each environment variable that `init` asked for."""
+"""The values of environment variables: those that `init` asked for, and all others of an existing control.env."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,10 @@ def ask_one(question: Question, answers: Answers) -> None:
 
 
 def run_and_print_checks(checks: "list[Check]", answers: Mapping[str, str]) -> bool:
-    """Run checks with the answers as the environment, and print each result. Return whether a check failed."""
+    """Set the answers in ``os.environ``, run checks, and print each result that is not ``skipped``.
+
+    Return whether a check failed.
+    """
     from validation.doctor.check import run_check
     from validation.output import say
     from validation.settings import load_settings

@@ -175,7 +175,8 @@ def score_with_precision(precision: str, name: str, utterances: "Sequence[Uttera
 def read_speech(folder: Path, language: str | None) -> "Iterator[Utterance]":
     """Yield the segments of all tars and audio files in a folder, in the order of file names.
 
-    Audio that cannot be decoded is left out. ``language`` is the language of audio without a label of its own.
+    Audio that cannot be decoded is left out, and so is a tar's segment whose language label ISO 639 does not know.
+    ``language`` is the language of audio without a label of its own.
 
     Raises:
         BadInput: the folder does not exist.

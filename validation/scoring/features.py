@@ -114,9 +114,10 @@ class Repetition:
 
 
 def find_repetition(text: str, language: str | None) -> Repetition | None:
-    """Find the longest run of words that equals the words directly before it.
+    """Find the run of words with the most letters that equals the words directly before it.
 
-    In a language without spaces, each character counts as a word. ``a b a b`` repeats two words, ``a a a a`` three.
+    Repetitions at a distance of more than ``MAX_PERIOD`` words are not found. In a language without spaces, each
+    character counts as a word. ``a b a b`` repeats two words, ``a a a a`` three.
     Return None for a text without letters and numbers.
     """
     normal = normalise_text(text)

@@ -1,7 +1,7 @@
 """Read verdict rules from TOML, check them against the columns, and write new limits into a rules file.
 
-Rules that could never match are refused. New limits are written into the text of a rules file; its comments, sentences
-and order stay unchanged.
+Rules that read a missing column, or compare a column with a value of another type, are refused. New limits are written
+into the text of a rules file; its comments, sentences and order stay unchanged.
 """
 
 import json
@@ -61,8 +61,8 @@ def parse_rules(toml: str, file: str) -> Rules:
     """Read rules from the text of a file; ``file`` is its name in error messages.
 
     Raises:
-        BadRules: the text is not TOML, or a key is unknown, missing or of the wrong type. The
-            message describes the first error.
+        BadRules: the text is not TOML; a key is unknown or missing; or a value is of the wrong type or not allowed.
+            The message describes the first error.
     """
     try:
         content = tomllib.loads(toml)
@@ -79,10 +79,11 @@ def parse_rules(toml: str, file: str) -> Rules:
 def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
     """Refuse rules that read a missing column, or that compare a column with a value of another type.
 
-    Such a condition never holds, so its rule would silently never match.
+    Such a comparison never holds, so its rule would silently never match. Rules with a ``typical`` value of a missing
+    column are refused too.
 
     Raises:
-        BadRules: the message contains the rule, the column and the nearest existing column, or the two types.
+        BadRules: the message contains the rule or ``typical``, and what is wrong.
     """
     if unknown := sorted(set(rules.typical) - set(columns)):
         raise BadRules(rules.version, "typical", f"no column {unknown[0]}")
@@ -95,7 +96,7 @@ def check_columns(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
 
 
 def _describe_misfit(condition: Condition, columns: Mapping[str, ColumnType]) -> str | None:
-    """Return why a condition can never hold: a missing column or a value of another type. None if it can hold."""
+    """Return why a condition does not fit the columns: a missing column or another type. None if it fits."""
     column, value = condition.column, condition.value
     if condition.by_language and LANGUAGE not in columns:
         return f"limits by language need the column {LANGUAGE}"

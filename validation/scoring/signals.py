@@ -91,14 +91,14 @@ def segment_signals(
         decoded: the segment, with its audio or the fault that explains why it has none.
         answers: one answer per model of ``roles.models``. The answers are not read if the models were not asked: the
             segment has no audio, or its label is no language or one that no model knows.
-        language: the declared language's normalised code, None without a declared language.
+        language: the declared language's normalised code; None if none is declared or its label is no language.
         roles: the models, and which of them transcribe or identify languages.
 
     Returns:
         ``fault``, the declared ``language``, the ``DERIVED_SIGNALS``, and for each model ``<model>_<column>`` for
         every column of its answer and ``<model>_fault``. The fault is None if the model answered, else
-        ``kind: message``. A signal that cannot be known is None. An answer with a number that is not finite counts as
-        no answer.
+        ``kind: message``. A signal that cannot be known is None. An answer with a number that is not finite, or beyond
+        ``MAX_NUMBER``, counts as no answer.
     """
     audio, text = decoded.audio, decoded.segment.text
     duration_s = None if isinstance(audio, Fault) else len(audio) / SAMPLE_RATE
@@ -118,7 +118,7 @@ def segment_signals(
 
 
 def _check_answers(decoded: DecodedSegment, answers: Mapping[str, Answer], roles: SuiteRoles) -> dict[str, Answer]:
-    """Return one answer per model: a fault if the models were not asked or a number is not finite."""
+    """Return one answer per model: a fault if the models were not asked, else the answer of ``_refuse_non_finite``."""
     if isinstance(decoded.audio, Fault):
         return dict.fromkeys(roles.models, Unscored(decoded.audio))
     if fault := label_fault(decoded.segment.language, roles.known_languages):
@@ -173,7 +173,7 @@ def _recognition_signals(text: str, recognised: str | None, language: str | None
 
 
 def _recognised_text(answers: Mapping[str, Answer], asr_model: str | None) -> str | None:
-    """Return the text that the ASR model recognised; None without such a model, or if it gave no answer."""
+    """Return the text that the ASR model recognised; None without such a model, or if it failed or abstained."""
     answer = answers[asr_model] if asr_model else None
     text = answer.values.get("text") if isinstance(answer, Scored) else None
     return None if text is None else str(text)

@@ -19,7 +19,7 @@ Operator: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!=", "missing", "pres
 MAX_MARGIN = 4.0
 """Limit of the absolute value of a margin. Segments with this margin are not ranked among each other."""
 LANGUAGE = "language_code"
-"""The column with the declared language of a segment, by which its rules and limits are chosen."""
+"""The column with the canonical code of a segment's declared language. It selects rules and limits for the segment."""
 _EXACT = 2**53
 """Up to this value, every query engine compares an integer with a float correctly. Counts in shards stay far below."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -56,7 +56,10 @@ def _sort_limits(limits: object) -> object:
 
 
 class Condition(_StrictModel):
-    """A comparison of one column with a value. Any engine that reads shards can repeat the comparison."""
+    """A test of one column: a comparison with a value, or whether the column is null.
+
+    Any engine that reads shards can repeat the test.
+    """
 
     column: str
     op: Operator
@@ -137,7 +140,7 @@ class Rules(_StrictModel):
     """A segment is accepted only if each of these models gave an answer."""
     rules: tuple[Rule, ...]
     typical: Mapping[str, float] = {}
-    """Median of each column over clean speech. A margin is in units of the distance from a limit to this median."""
+    """Medians over clean speech, by column; a column may lack one. ``unit_of`` derives the unit of a margin from it."""
 
     @cached_property
     def effective(self) -> tuple[Rule, ...]:
@@ -173,10 +176,11 @@ class Rules(_StrictModel):
         """Measure how far a segment is from the boundary between accepting it and not.
 
         The margin is the robustness of the rules as a logical formula (Fainekos and Pappas 2009): the minimum distance
-        of the conditions of each rule, then the maximum over all rules. The distance of a condition is positive if the
-        condition holds. Its unit is the distance from the limit to the column's ``typical`` value, so a typical clean
-        segment has the distance -1. For a column without a typical value, the unit is the absolute value of the limit.
-        A condition without a limit, or on a missing signal, has the distance ``MAX_MARGIN`` if it holds, else
+        of the conditions of each rule, then the maximum over all rules for the segment's language. The distance of a
+        condition is positive if the condition holds. Its unit is the distance from the limit to the column's
+        ``typical`` value, so a typical clean segment has the distance -1. For a column without a typical value, the
+        unit is the absolute value of the limit. A unit of 0 is replaced by 1. A distance is cut at ``MAX_MARGIN``. A
+        condition without a limit, or on a missing signal, has the distance ``MAX_MARGIN`` if it holds, else
         ``-MAX_MARGIN``.
 
         Returns:
@@ -193,7 +197,7 @@ class Rules(_StrictModel):
         )
 
     def unit_of(self, condition: Condition, limit: float) -> float:
-        """Return the unit, above 0, in which the distance of a condition's signal from a limit is measured."""
+        """Return the unit, above 0, in which ``margin`` measures the distance of a condition's signal from a limit."""
         return abs(self.typical.get(condition.column, 0.0) - limit) or 1.0
 
     def _distance(self, condition: Condition, signals: Mapping[str, Scalar], language: Scalar) -> float:

@@ -93,7 +93,7 @@ def bandwidth_hz(audio: Waveform) -> float | None:
 
     The mean spectrum of the louder half of the frames of 20 ms is smoothed over 150 Hz. The result is the highest
     frequency whose power is within ``BANDWIDTH_FLOOR_DB`` of the maximum of this spectrum, and at most half the sample
-    rate. Return None for fewer than ten frames and for silence.
+    rate. Return None for fewer than ten frames, for a level of ``SILENCE_DBFS`` and for samples that are not finite.
     """
     count = len(audio) // FRAME
     level = rms_dbfs(audio)
@@ -110,8 +110,8 @@ def bandwidth_hz(audio: Waveform) -> float | None:
 def edge_levels_db(audio: Waveform) -> tuple[float | None, float | None]:
     """Return the levels of the first and last ``EDGE_S``, in decibels relative to the level of the whole segment.
 
-    A level near 0 or above means that the segment begins or ends within speech. Both levels are None for silence and
-    for segments that are shorter than four edges.
+    A level near 0 or above means that the segment begins or ends within speech. Both levels are None for segments
+    that are shorter than four edges, have a level of ``SILENCE_DBFS`` or have samples that are not finite.
     """
     edge, level = int(EDGE_S * SAMPLE_RATE), rms_dbfs(audio)
     if level is None or level <= SILENCE_DBFS or len(audio) < 4 * edge:
@@ -123,8 +123,8 @@ def edge_levels_db(audio: Waveform) -> tuple[float | None, float | None]:
 def longest_pause_s(audio: Waveform) -> Seconds | None:
     """Return the longest silence between two sounds, in seconds. Silence at the start and the end is not counted.
 
-    A frame of 20 ms is silent if it is more than 30 dB below the segment's level. Return None for digital silence and
-    for audio shorter than a frame, and 0 without a pause.
+    A frame of 20 ms is silent if it is more than 30 dB below the segment's level. Return None for audio that is shorter
+    than a frame, has a level of ``SILENCE_DBFS`` or has samples that are not finite. Return 0 without a pause.
     """
     count, level = len(audio) // FRAME, rms_dbfs(audio)
     if level is None or level <= SILENCE_DBFS or not count:

@@ -1,7 +1,7 @@
 """The catalogue: one JSON object in the results store that lists the shards to read, so that readers need no ledger.
 
-The control plane replaces the catalogue in each sweep and each compaction. A box never writes it. FORMAT.md has an
-example.
+The control plane replaces the catalogue when the committed shards have changed: at most once a minute in sweeps, and
+after each compaction. `vfleet shards catalogue` does it at once. A box never writes it. FORMAT.md has an example.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,8 @@ class CatalogueRevision:
     schema_version: int
     rules_version: str
     columns: tuple[CatalogueColumn, ...]
-    """The columns of the newest shard of the revision."""
+    """The columns of the shard that was the revision's newest when the revision entered the catalogue. The same shard
+    gives ``schema_version`` and ``rules_version``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ class CatalogueShard:
     revision: str
     committed_at: datetime
     withheld: tuple[str, ...] = ()
-    """Ids of videos whose rows must not be read: a newer shard has rows of the video, or the video is a canary."""
+    """Ids of videos whose rows must not be read: a newer shard of the same suite and revision has rows of
+    the video, or the video is a canary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ class ShardVideo:
     segments: int
     """Number of rows of the video in the shard."""
     segments_expected: int | None
-    """The segment count of the video in the queue; None if the queue has none. A difference from ``segments`` has no
-    effect."""
+    """The segment count of the video in the queue; None if the queue has none. A video whose ``segments`` differ is
+    valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class ShardManifest:
 
     @property
     def receipt(self) -> ShardReceipt:
-        """The receipt of the shard, which a worker sends to the ledger when it commits the shard."""
+        """The receipt of the shard without its length of audio and its verdicts, which a manifest does not hold."""
         provenance = self.provenance
         return ShardReceipt(
             self.key,
@@ -124,7 +124,7 @@ def read_manifest(results: ObjectStore, shard_key: str) -> ShardManifest:
 
 
 def highest_shard_number(results: ObjectStore, worker_id: str) -> int:
-    """Return the highest number of a worker's shards in the bucket, committed or not; 0 if the worker has no shard."""
+    """Return the highest number of a worker's shards in the bucket, committed or not; 0 if there is no shard."""
     found = (parse_shard_key(key) for key in list_keys(results, shard_folder(worker_id)))
     return max((number for worker, number in filter(None, found) if worker == worker_id), default=0)
 

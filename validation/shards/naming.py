@@ -13,7 +13,8 @@ def shard_key(worker_id: str, number: int) -> str:
     """Return the key of the parquet file for a worker's chunk. ``number`` counts the chunks of the worker from 1.
 
     Raises:
-        BadInput: the worker id has a character that object keys should not have, such as a slash.
+        BadInput: the worker id has a character other than letters, digits, ``.``, ``_`` and ``-``, or does not begin
+            with a letter or digit.
     """
     return f"{_stem(worker_id, number)}.parquet"
 

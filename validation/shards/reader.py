@@ -64,7 +64,7 @@ def group_shards(shards: Iterable[ShardT], size_of: Callable[[ShardT], int], tar
 
 
 def find_broken_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Check shards that have the same columns and types against the rules of the format.
+    """Check shards that have the same columns and types against the rules that ``find_broken_rule`` checks.
 
     All columns that a rule needs are read once, in a stream.
 
@@ -91,7 +91,11 @@ def find_broken_shards(uris: Sequence[str], storage_options: Mapping[str, str] |
 
 
 def find_broken_rule(rows: pl.DataFrame) -> str | None:
-    """Check the rows of one shard, from ``read_shard``. Return a sentence on the first broken rule, or None."""
+    """Check the rows of one shard, from ``read_shard``. Return a sentence on the first broken rule, or None.
+
+    The checks are those of ``find_schema_problem``, and: nulls, ranges of numbers, verdicts, reasons and repeated
+    segments. Gaps in ``segment_index`` and repeated names of segments are not found.
+    """
     if problem := find_schema_problem(rows.schema):
         return problem
     return _first_true(rows.select(_rule_checks(rows.schema)).row(0, named=True))
@@ -100,7 +104,8 @@ def find_broken_rule(rows: pl.DataFrame) -> str | None:
 def find_schema_problem(schema: Mapping[str, pl.DataType]) -> str | None:
     """Compare the columns and their types with the format. Return a sentence on the first difference, or None.
 
-    A model's columns may have any of the format's four types.
+    Only the columns without null must exist. A column that the format does not name, such as a model's, may have any
+    of the format's four types.
     """
     known = {column.name: _TYPES[column.type] for column in (*IDENTITY, *DERIVED_SIGNALS)}
     known |= {"verdict": _TYPES["str"], "reasons": _REASONS}
@@ -115,7 +120,7 @@ def find_schema_problem(schema: Mapping[str, pl.DataType]) -> str | None:
 
 
 def _rule_checks(schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """Return one expression per rule of the format: true if any row breaks the rule.
+    """Return one expression per rule that ``find_broken_rule`` checks: true if any row breaks the rule.
 
     The name of the expression is the sentence that describes the broken rule.
     """
@@ -145,14 +150,14 @@ def _first_true(row: Mapping[str, object]) -> str | None:
 
 
 def read_shard(source: bytes | Path) -> pl.DataFrame:
-    """Read one whole shard of any schema version, from its bytes or from a local file."""
+    """Read one whole shard, from its bytes or from a local file. Columns that its schema version lacks are null."""
     return _add_missing(pl.read_parquet(BytesIO(source) if isinstance(source, bytes) else source).lazy()).collect()
 
 
 def scan_shards(uris: Sequence[str], storage_options: Mapping[str, str] | None = None) -> pl.LazyFrame:
     """Open shards of one suite and schema version as one lazy frame. The schema is read from the first shard.
 
-    Columns that a later schema version added are added with nulls.
+    Columns that their schema version lacks are null.
 
     Args:
         uris: ``s3://...`` or local paths of committed shards. Take them from the ledger or the catalogue: a listing of
@@ -193,7 +198,9 @@ def is_shard(path: Path) -> bool:
 
 
 def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
-    """Compare a shard's bytes with its manifest: size, hash, rows, provenance, videos and their segments.
+    """Compare a shard's bytes with its manifest, and check the rules of the format as ``find_broken_rule`` does.
+
+    Size, hash, provenance, number of rows, videos and their numbers of segments are compared.
 
     Args:
         payload: the parquet file, as read from ``manifest.key``.
@@ -201,7 +208,8 @@ def verify_shard(payload: bytes, manifest: ShardManifest) -> None:
             can write a wrong shard with a manifest that fits.
 
     Raises:
-        ShardCorrupt: a property differs; the error has the key, the property, and the expected and found values.
+        ShardCorrupt: a property differs, a rule is broken, or the bytes are not a shard. The error has the key, the
+            property, and the expected and found values.
     """
 
     def check(fact: str, expected: object, found: object) -> None:

@@ -14,7 +14,7 @@ from validation.scoring.text import NORMALISATION_VERSION
 
 
 class ShardRefused(Permanent):
-    """Rows break a rule of the format, so no shard was written. ``place`` is the row or the column."""
+    """Rows break a rule of the format, so no shard was written. ``place`` names the row, the video or the column."""
 
     def __init__(self, place: str, problem: str) -> None:
         self.place, self.problem = place, problem
@@ -22,9 +22,10 @@ class ShardRefused(Permanent):
 
 
 class ShardCorrupt(Permanent):
-    """A stored shard or manifest differs from the committed one, or is not readable.
+    """A shard or its manifest is unreadable, breaks the format, or differs from what describes it.
 
-    ``fact`` is the property that differs, such as ``sha256``; ``expected`` and ``found`` are its two values.
+    A shard is described by its manifest, and by the ledger or the catalogue. ``fact`` is the property that is wrong,
+    such as ``sha256``; ``expected`` and ``found`` are its two values.
     """
 
     def __init__(self, key: str, fact: str, *, expected: object, found: object) -> None:
@@ -135,7 +136,7 @@ def results_basis(
 ) -> Mapping[str, str]:
     """Return the versions that results depend on besides the models' revisions, by name.
 
-    Correct machines with an equal basis and equal model revisions return equal results.
+    Correct boxes with an equal basis and equal model revisions give the same answers, up to rounding.
     """
     return {"rules_version": rules_version, "normalisation_version": normalisation_version, "policy": policy}
 

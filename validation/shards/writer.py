@@ -14,7 +14,8 @@ from validation.domain import MAX_NUMBER, Scalar
 from validation.shards.schema import METADATA_KEY, NEVER_NEGATIVE, PROVENANCE_JSON, ShardProvenance, ShardRefused
 
 Row: TypeAlias = Mapping[str, Scalar | Sequence[str]]
-"""The values of one segment by column name. A missing column means null."""
+"""The values of one segment by column name. A missing column means null. The columns ``video_id``, ``segment_index``
+and ``segment`` must not be missing."""
 
 ROW_GROUP_ROWS = 1000
 """Minimum number of rows of a row group; the group ends at the end of a video. Smaller groups make the file larger: by
@@ -42,7 +43,7 @@ def encode_shard(rows: Iterable[Row], schema: pa.Schema, provenance: ShardProven
         provenance: the provenance, which is stored in the metadata of the file.
 
     Raises:
-        ShardRefused: the rows break the format; the message names the row and the column.
+        ShardRefused: the rows break the format; the message names the row, the video or the column.
     """
     ordered = sorted(rows, key=itemgetter("video_id", "segment_index"))
     _check_identity(ordered)
@@ -70,7 +71,7 @@ def encode_table(table: pa.Table, provenance: ShardProvenance) -> bytes:
 
 
 def _check_identity(ordered: Sequence[Row]) -> None:
-    """Raise ``ShardRefused`` for no rows, a missing or repeated segment, or two segments with the same name."""
+    """Raise ``ShardRefused`` for no rows, or for a missing or repeated segment or a repeated name in a video."""
     if not ordered:
         raise ShardRefused("rows", "there are none")
     for video_id, group in groupby(ordered, key=itemgetter("video_id")):

@@ -36,7 +36,7 @@ _ADD_ORIGIN = (
 _RULE_TYPES: Mapping[str, ColumnType] = {"DOUBLE": "float", "BIGINT": "int", "VARCHAR": "str", "BOOLEAN": "bool"}
 """The types of columns that rules may read, by DuckDB type."""
 _ADDED = frozenset({"lang", "worker", "day", "stored_verdict", "stored_margin"})
-"""Columns of the table that are not columns of the shards. Rules may not read them."""
+"""Columns that rules may not read: columns that shards lack, and the stored verdict and margin."""
 _FORMAT = 1
 """Version of the table layout. A new version makes all cached files invalid."""
 _KEPT_FILES = 4
@@ -50,7 +50,8 @@ class NumberColumn:
     name: str
     low: float
     high: float
-    """``low`` and ``high`` are the approximate 0.1 % and 99.9 % quantiles, and the edges of the histogram."""
+    """``low`` and ``high`` are the edges of the histogram: the approximate 0.1 % and 99.9 % quantiles; ``least`` and
+    ``most`` if these quantiles are equal."""
     median: float
     least: float
     """The smallest value."""
@@ -85,16 +86,16 @@ def prepare_database(
     Args:
         source: the shards.
         rules: the rules whose firing is stored in the column ``fired``.
-        cache: the folder of the files; the oldest files are deleted after a build.
+        cache: the folder of the files; after a build, all but the ``_KEPT_FILES`` that were used last are deleted.
         report: a function that is called with the number of rows that are written so far.
 
     Returns:
         The path of the DuckDB file, with the tables ``segments`` and ``numbers``.
 
     Raises:
-        ShardsUnreadable: a shard is missing or damaged.
+        ShardsUnreadable: a shard is missing or damaged, or the store cannot be read.
         BadInput: the cache cannot be written, or the shards hold no segment.
-        BadRules: a rule reads a column that the segments lack.
+        BadRules: the rules do not fit the columns (``check_columns``).
     """
     path = cache / f"{source.suite}-{_fingerprint(source)}.duckdb"
     if path.is_file():
@@ -120,9 +121,10 @@ def prepare_database(
 def build_database(
     path: Path, segments: pl.LazyFrame, origins: pl.LazyFrame, report: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Write a DuckDB file with the tables ``segments`` and ``numbers``.
+    """Write a DuckDB file with the tables ``segments`` and ``numbers``, and helper tables.
 
-    ``segments`` has every column of the shards, and the columns ``lang``, ``worker``, ``day`` and ``fired``.
+    ``segments`` has every column of the shards, and the columns ``lang``, ``worker``, ``day`` and ``fired``. The
+    columns of verdicts are renamed to ``stored_verdict``, ``stored_reasons`` and ``stored_margin``. ``fired`` is 0.
 
     Args:
         path: the file to create.
@@ -174,12 +176,12 @@ def write_number_columns(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def store_fired_rules(path: Path, rules: Rules) -> None:
-    """Store in the column ``fired`` a bit mask of the rules that fire for each segment.
+    """Store in the column ``fired`` a bit mask of the rules that fire for each segment (``fired_sql``).
 
     The function does nothing if the column was computed with the same rules, or if another process has the file open.
 
     Raises:
-        BadRules: a rule reads a column that the segments lack.
+        BadRules: the rules do not fit the columns (``check_columns``).
     """
     with suppress(duckdb.IOException), duckdb.connect(path, config={"memory_limit": MEMORY_LIMIT}) as database:
         check_columns(rules, rule_columns(columns_of(database)))
@@ -216,7 +218,7 @@ def _storage_options(source: ShardSource) -> dict[str, str] | None:
 
 
 def _worker_of(uri: str) -> str:
-    """Return the worker in a shard's key, or ``compacted`` for a shard with rows of several workers."""
+    """Return the worker in a shard's key, or ``compacted`` for a shard that a compaction wrote."""
     key = "shards/" + uri.rpartition("/shards/")[2]
     parsed = parse_shard_key(key)
     return parsed[0] if parsed else "compacted"

@@ -23,7 +23,7 @@ _HIDDEN = frozenset({"stored_reasons", "text_normalised", "fired", "language", "
 _WIDTHS = {"text": 340, "reasons": 180, "video_id": 140, "segment_index": 110, "verdict": 95, "lang": 80}
 """Widths of columns in pixels."""
 _PREFERRED = ("duration_s", "cer", "rms_dbfs", "script_fraction", "chars_per_s")
-"""Columns whose histograms are shown at the start."""
+"""Columns whose histograms are shown at the start, besides those that end with ``_ovr``; at most six in all."""
 
 
 def make_overview(context: ExploreContext) -> html.Div:
@@ -219,7 +219,10 @@ def _graph(name: Mapping[str, str]) -> html.Div:
 
 
 def _make_chips(stored: Mapping[str, Any]) -> list[html.Button]:
-    """Make one button per part of the stored filter. A click on a button removes this part."""
+    """Make one button per column with a range or with values in the stored filter. A click on it removes both.
+
+    The SQL condition has no button.
+    """
     parts = {name: f"{name}: {low:.4g} to {high:.4g}" for name, (low, high) in (stored.get("ranges") or {}).items()}
     parts |= {name: f"{name}: {', '.join(values)}" for name, values in (stored.get("values") or {}).items()}
     return [

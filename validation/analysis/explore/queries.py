@@ -69,7 +69,7 @@ class SegmentTable:
         self._database.close()
 
     def check_rules(self, rules: Rules) -> None:
-        """Raise ``BadRules`` if a rule reads a column that the segments lack."""
+        """Raise ``BadRules`` if the rules do not fit the columns of the segments, as ``check_columns`` does."""
         check_columns(rules, rule_columns(self.columns))
 
     def size(self) -> int:
@@ -183,10 +183,11 @@ class SegmentTable:
         return self._dicts(sql)
 
     def group(self, by: str, chosen: Filter, rules: Rules, limit: int = 1000) -> list[Row]:
-        """Return one row per video, speaker, worker, day or language, sorted by descending hours.
+        """Return at most ``limit`` rows, one per value of ``by`` (a key of ``GROUPS``), sorted by descending hours.
 
-        A row has the number of segments, the hours and the fraction of each verdict. Rows of videos and speakers also
-        have medians of some signals. Equal speaker labels in different videos denote different speakers.
+        Only segments that pass the filter ``chosen`` count. A row has their number, their hours and the fraction of
+        each verdict. Rows of videos and speakers also have medians of some signals. Equal speaker labels in different
+        videos denote different speakers.
         """
         keys = "video_id, speaker" if by == "speaker" else quote_name(by)
         lang = "" if by == "lang" else "any_value(lang) AS lang, "
@@ -208,7 +209,13 @@ class SegmentTable:
         )
 
     def count_words(self, lang: str | None, search: str, limit: int = 500) -> list[Row]:
-        """Count the words of a language's normalised transcripts: occurrences, videos and median CER per word."""
+        """Count the words of normalised transcripts: occurrences, videos and median CER per word, most frequent first.
+
+        Args:
+            lang: the language of the transcripts; None for all languages.
+            search: only words that contain this text are counted; empty for all words.
+            limit: the maximum number of words.
+        """
         where = f"lang = {literal(lang)}" if lang else "true"
         found = f"contains(word, {literal(search)})" if search else "true"
         sql = (
@@ -220,7 +227,10 @@ class SegmentTable:
         return self._dicts(sql)
 
     def count_characters(self, lang: str | None) -> list[Row]:
-        """Count the characters of a language's stored transcripts: occurrences and segments per character."""
+        """Count the characters of the stored transcripts: occurrences and segments per character, most frequent first.
+
+        ``lang`` is the language of the transcripts; None for all languages.
+        """
         where = f"lang = {literal(lang)}" if lang else "true"
         sql = (
             "SELECT character, printf('U+%04X', unicode(character)) AS code, count(*) AS count, "  # noqa: S608 - quoted

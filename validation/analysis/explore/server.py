@@ -36,7 +36,7 @@ def make_explore_server(context: ExploreContext, *, port: int = 0) -> tuple[Base
         The server, which starts with ``serve_forever``, and the URL with the token.
 
     Raises:
-        OSError: the port is in use.
+        SystemExit: the port cannot be opened, for example because it is in use. The server library raises it.
     """
     token = secrets.token_urlsafe(24)
     app = make_app(context)

@@ -84,7 +84,7 @@ def literal(value: Scalar) -> str:
 class RuleSql:
     """SQL expressions for the verdict and the reasons that ``Rules.evaluate`` returns for a row.
 
-    Rules in ``judged_by`` are read from the bits of the column ``fired``. Other rules are evaluated by the query.
+    The first ``MAX_BITS`` rules of ``judged_by`` are read from the column ``fired``. The query evaluates other rules.
     """
 
     def __init__(self, rules: Rules, judged_by: Sequence[Rule] = ()) -> None:

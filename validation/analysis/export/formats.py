@@ -153,7 +153,7 @@ HF_SCHEMA = pa.schema(
 
 
 def describe_sample(sample: Sample) -> dict[str, Any]:
-    """Return the metadata of a sample that every format except Kaldi and Lhotse writes; ``duration`` is in seconds."""
+    """Return the metadata of a sample that all formats but Kaldi's and Lhotse's write; ``duration`` is in seconds."""
     row = sample.row
     return {
         "text": row.text,

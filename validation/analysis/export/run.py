@@ -25,7 +25,7 @@ SELECTION = ".export/selection.parquet"
 STAGING = ".export/staging"
 """Folder of the shard that is being written."""
 MISSING = "missing.jsonl"
-"""File with the segments without audio, and the reasons."""
+"""File with the segments that were not exported, and the reasons."""
 CHECKSUMS = "checksums.sha256"
 
 
@@ -36,14 +36,16 @@ class ExportPlan:
     format: str
     suite: str
     rules_version: str
+    """Version of the rules; the name of the selection file if ``selection`` is set."""
     rules_sha256: str
-    """SHA-256 of the rules' content. Plans with different rules differ even if the rules have the same version."""
+    """SHA-256 of the rules' content, or of the selection file if ``selection`` is set. So plans with different rules or
+    files differ even if these have the same name."""
     keep: tuple[str, ...]
     shard_bytes: int
     models: Mapping[str, str]
     license: str
     selection: str | None = None
-    """The selection file that is exported, if the export does not read shards and rules."""
+    """Name of the selection file that is exported; None if the export reads shards and applies rules."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class ShardRecord:
     segments: int = 0
     bytes: int = 0
     missing: int = 0
-    """Number of rows whose audio could not be read."""
+    """Number of rows that were not exported (``MissingSample``)."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds of audio per language."""
     counts: dict[str, int] = field(default_factory=dict)

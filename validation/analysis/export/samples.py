@@ -68,7 +68,7 @@ class Sample:
 
     row: SelectedRow
     pcm: npt.NDArray[np.int16]
-    """Mono samples at 16 kHz, shape (T,): exactly the samples that were validated."""
+    """Mono samples at 16 kHz, shape (T,): the samples that models score, rounded to 16 bits (``to_pcm``)."""
 
     @property
     def key(self) -> str:
@@ -96,7 +96,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class MissingSample:
-    """A selected segment whose audio could not be exported."""
+    """A selected segment whose audio cannot be read, or has another length than when it was validated."""
 
     row: SelectedRow
     reason: str

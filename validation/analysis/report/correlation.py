@@ -45,7 +45,7 @@ class PairMoments:
         self._products += _sum_products(values, values)
 
     def correlations(self) -> Mapping[Pair, float | None]:
-        """Return Pearson's r per pair; None if one of the columns is constant, because r is then undefined."""
+        """Return Pearson's r per pair; None if r is undefined: no row has both values, or a column is constant."""
         places = combinations(range(len(self._names)), 2)
         return {(self._names[x], self._names[y]): self._correlate(x, y) for x, y in places}
 

@@ -33,6 +33,7 @@ class Findings:
     """One row per language, most hours first: ``language, segments, hours``, a count of segments per verdict, and the
     hours per verdict as ``*_hours``."""
     reasons: Sequence[ReasonSummary]
+    """The reasons of the segments that are not accepted, most hours first."""
     rules: Sequence[RuleSummary]
     """The rules that fired for at least one segment, most hours first."""
     histograms: Mapping[str, pl.DataFrame]
@@ -42,17 +43,17 @@ class Findings:
     ``agrees, differs, abstains, unscored``."""
     lid_pairs: Sequence[Row]
     """One row per pair of LID models: ``one, other, both, same``. ``both`` counts the segments for which both models
-    predicted a language, ``same`` those for which they predicted the same language."""
+    predicted a language, ``same`` those for which they predicted the same code."""
     confusions: Sequence[Row]
-    """Rows of ``model, declared, predicted, count`` for predictions other than the declared language, most frequent
-    first."""
+    """Rows of ``model, declared, predicted, count`` for predictions other than the declared language. They are the
+    ``MAX_CONFUSIONS`` most frequent ones, by models that know the declared language."""
     correlations: Mapping[tuple[str, str], float | None]
     """Pearson's r of each pair of signals that rules read, over the segments that have both signals."""
     worst: Sequence[Row]
-    """For each reason, the segments with the largest margin, with every column. Segments of different videos come
-    first."""
+    """For each reason, decoded segments with this reason as the first one and the largest margin to its rules, with
+    every column. Segments of different videos come first."""
     borderline: Sequence[Row]
-    """The segments with the smallest absolute margin, with every column."""
+    """The decoded segments with the smallest absolute margin to all rules, with every column."""
 
     @property
     def segments(self) -> int:

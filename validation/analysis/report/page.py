@@ -81,7 +81,7 @@ def _fetch_segments(video_id: str, store: ObjectStore, key: str) -> dict[str, Wa
 
 
 VOTE_COLOURS = {"agrees": "accept", "differs": "reject", "abstains": "review", "unscored": "muted"}
-"""The four votes of a LID model on the declared language. Each vote has a colour name of ``page.css``."""
+"""The four votes of a LID model on the declared language, with the names of their colours in ``palette_css``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def _format_margin(margin: float) -> str:
 
 
 def _segment_details(row: Row, rules: Rules) -> Iterator[tuple[str, str]]:
-    """Yield names and texts: the language, the reasons, and the conditions whose rules gave these reasons."""
+    """Yield pairs of a name and a text: language and length, reasons, and the comparisons of the rules that fire."""
     yield "language", f"{row['language'] or UNKNOWN}, {format_rate(row['duration_s'])} s"
     if row["reasons"]:
         yield "because", ", ".join(row["reasons"])

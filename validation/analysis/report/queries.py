@@ -115,7 +115,7 @@ def _lid_pair(one: str, other: str) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
 
 
 def _worst(reason: str, rules: Sequence[Rule], signals: Mapping[str, Signal], count: int) -> Query:
-    """Find the decoded segments whose first reason is ``reason``, with the largest margins.
+    """Find the ``count`` decoded segments with the largest margins to ``rules``, whose first reason is ``reason``.
 
     First comes one segment per video, then a second one, and so on: the worst segments of one video often have the same
     fault.
@@ -131,7 +131,7 @@ def _worst(reason: str, rules: Sequence[Rule], signals: Mapping[str, Signal], co
 
 
 def _nearest(rules: Sequence[Rule], signals: Mapping[str, Signal], count: int) -> Query:
-    """Find the decoded segments with the smallest absolute margins."""
+    """Find the ``count`` decoded segments with the smallest absolute margins. Infinite margins are left out."""
     margin = rule_margin(rules, signals)
     is_shown = pl.col("fault").is_null() & margin.is_finite()
     return _find_few(

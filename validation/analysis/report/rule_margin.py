@@ -18,12 +18,15 @@ MARGIN = "::margin"
 
 
 def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr:
-    """Return an expression for a segment's margin to some rules, in units of ``|limit - median|`` of each signal.
+    """Return an expression for a segment's margin to some rules.
+
+    The unit of a signal is the distance from the rule's common limit to the signal's median; if it is 0, the width of
+    the signal's axis.
 
     The margin of a condition is positive if the condition holds. A rule has the smallest margin of its conditions, and
     a set of rules has the largest margin of its rules (the robustness of Fainekos and Pappas 2009). So the margin is
     positive if a rule fires. It is infinite if only conditions without a number determine the result, for example a
-    missing answer.
+    missing answer. A rule for other languages does not count.
 
     Args:
         rules: at least one rule of ``Rules.effective``.
@@ -49,7 +52,8 @@ def rules_by_reason(rules: Rules) -> dict[str, list[Rule]]:
 def _condition_margin(condition: Condition, signals: Mapping[str, Signal]) -> pl.Expr:
     """Return the margin of one condition: positive if the condition holds, negative if it does not.
 
-    The margin is plus or minus infinity if the condition does not compare a signal with a number.
+    The margin is plus or minus infinity if the condition does not compare a signal with a number, and minus infinity if
+    the signal is missing.
     """
     column, value = pl.col(condition.column), condition.value
     if condition.op in {"<", "<=", ">", ">="} and isinstance(value, int | float) and condition.column in signals:

@@ -18,9 +18,10 @@ MAX_STRIPS = 30
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The quantiles that a chart shows per language."""
 SAMPLE_ROWS = 100_000
-"""Approximate number of rows that are sampled to find the range of an axis. Counts are taken over all rows."""
+"""Approximate minimum number of rows that are sampled to find the range of an axis, at most twice as many. Counts are
+taken over all rows."""
 TAIL_SHARE = 0.01
-"""Share of the values below the range of an axis, and share above it. The outermost bins count these values."""
+"""Maximum share of the sampled values below the range of an axis, and above it. The outermost bins count them."""
 NOT_SHOWN = frozenset(
     {
         "segment_index", "start_s", "end_s", "language_votes_for", "language_votes_against", "language_abstentions",
@@ -32,7 +33,7 @@ NOT_SHOWN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A numeric column of a shard, with its median and the range of its axis (``low`` to ``high``)."""
+    """A numeric column of a shard, with its median in a sample and the range of its axis (``low`` to ``high``)."""
 
     name: str
     unit: str
@@ -84,7 +85,7 @@ def _make_signal(name: str, field: pa.Field | None, low: float, median: float, h
 
 
 def describe_distribution(signal: Signal, counts: pl.DataFrame, rules: Rules, languages: Sequence[str]) -> Distribution:
-    """Group the counts of a signal by verdict and by language, and add the limits of the rules.
+    """Group the counts of a signal by verdict and by language, and add the limits of the rules within its range.
 
     Args:
         signal: the signal that was counted.

@@ -35,7 +35,8 @@ def keep_best(
 ) -> tuple[pl.LazyFrame, list[BestOfLanguage]]:
     """Keep the wanted segments with the lowest margins, up to a number of hours and a share per language.
 
-    Segments whose margins are in the same bin of width ``STEP`` are kept together or not at all.
+    If both limits are given, the smaller one counts. Segments whose margins are in the same bin of width ``STEP`` are
+    kept together or not at all.
 
     Args:
         segments: from ``apply_rules``.

@@ -24,13 +24,13 @@ class BrokenShard:
 
 
 def exclude_broken(source: ShardSource) -> tuple[ShardSource, tuple[BrokenShard, ...]]:
-    """Exclude the shards that break a rule of the format. Every shard of the source is checked.
+    """Exclude the shards that break a rule of the format which ``find_broken_shards`` checks. Every shard is checked.
 
     Returns:
         The source without the shards that break a rule, and these shards in the order of their URIs.
 
     Raises:
-        ShardsUnreadable: a shard is missing or is not a parquet file.
+        ShardsUnreadable: a shard is missing or is not a parquet file, or the store cannot be read.
         BadInput: every shard breaks a rule.
     """
     broken: dict[str, str] = {}

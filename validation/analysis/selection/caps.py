@@ -31,7 +31,8 @@ BANDS_OF_TEXT = tuple(f"text{band}" for band in range(BANDS))
 _KEY = pl.col("video_id").hash(3) ^ pl.col("segment_index").hash(4)
 """Hash that identifies a segment."""
 _AUDIO = ("duration_s", "rms_dbfs", "edge_start_db", "edge_end_db", "flat_fraction", "bandwidth_hz")
-"""Two segments have equal audio if all these signals are equal bit for bit. Shards hold no hash of the audio."""
+"""Two segments have equal audio if all these signals are equal bit for bit, or null in both. Segments without the first
+two signals are not compared. Shards hold no hash of the audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,11 @@ class Caps:
 
     hours_per_video: float | None = None
     hours_per_speaker: float | None = None
-    """A speaker belongs to one video: equal labels in different videos denote different speakers."""
+    """A speaker belongs to one video: equal labels in different videos denote different speakers. All segments of a
+    video without a label count as one speaker."""
     segments_per_text: int | None = None
     """Texts of one language count as the same text if ``near_texts`` finds their letters, marks and digits, ignoring
-    case, nearly equal."""
+    case, nearly equal. Segments without such characters have no cap."""
     distinct_audio: bool = False
     """Whether only one of the segments with equal audio is kept."""
 

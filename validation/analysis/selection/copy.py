@@ -28,7 +28,8 @@ def copy_shards(settings: Settings, folder: Path, suite: str | None = None) -> C
     """Copy the shards of the results store, without manifests and without rows of superseded videos and canaries.
 
     A shard that an earlier call copied completely is not downloaded again, unless it has rows that must be removed.
-    The catalogue of the copy is written last, so a new folder with a catalogue is a complete copy.
+    The catalogue of the copy is written last, so a new folder with a catalogue is a complete copy. Files of shards that
+    the results store no longer lists are not deleted.
 
     Args:
         settings: the location and credentials of the results store.

@@ -21,7 +21,7 @@ SCHEMA_READERS = 32
 
 
 class ShardsUnreadable(Permanent):
-    """The committed shards of a suite could not be scanned, because a shard is missing or damaged."""
+    """The shards of a suite could not be scanned: a shard is missing or damaged, or the store could not be read."""
 
     def __init__(self, suite: str, cause: object) -> None:
         self.suite = suite
@@ -36,7 +36,7 @@ def open_segments(source: ShardSource) -> pl.LazyFrame:
     If a shard lacks a column that other shards have, the column is null for its segments.
 
     Raises:
-        ShardsUnreadable: a shard is missing or damaged.
+        ShardsUnreadable: a shard is missing or damaged, or the store cannot be read.
         BadInput: the suite has several revisions, and this version of the program does not know the suite.
     """
     with scan_errors(source.suite):

@@ -92,7 +92,8 @@ def find_in_catalogue(
         up_to: a revision; revisions that were first committed later are left out.
 
     Raises:
-        BadInput: as ``find_committed_shards``; or ``suite`` is None and the catalogue lists several suites.
+        BadInput: as ``find_committed_shards``; the catalogue lists no shard; or ``suite`` is None and the catalogue
+            lists several suites, but not VFLEET_SUITE.
         ShardCorrupt: the size of a file in the folder differs from the catalogue.
     """
     suites = sorted({shard.suite for shard in catalogue.shards})
@@ -131,7 +132,7 @@ def read_catalogue(settings: Settings) -> Catalogue:
     """Read the catalogue of the results store.
 
     Raises:
-        BadInput: the results store has no catalogue, or the catalogue has a newer format.
+        BadInput: the results store has no catalogue, or the object is not a catalogue or has a newer format.
     """
     try:
         payload = get_bytes(open_store(settings.results_url, settings), CATALOGUE_KEY)
@@ -192,7 +193,7 @@ def find_in_folder(folder: Path, suite: str | None = None) -> ShardSource:
         BadInput: the folder has no shard; a parquet file is not a shard; ``suite`` is None and the folder has several
             suites; or the folder has several revisions or two shards with the same video, so that only the ledger
             knows the current result.
-        ShardCorrupt: a shard has no manifest, or its size or provenance differs from the manifest.
+        ShardCorrupt: a shard has no readable manifest, or its size or provenance differs from the manifest.
     """
     found = [(path, _read_manifest(path)) for path in sorted(folder.rglob("*.parquet"))]
     found = [(path, manifest) for path, manifest in found if suite in {None, manifest.provenance.suite}]
@@ -219,7 +220,7 @@ def polars_location(settings: Settings) -> tuple[str, Mapping[str, str] | None]:
     The storage options are None for a local folder.
 
     Raises:
-        BadInput: polars cannot read a store with this URL scheme, or an access key is missing.
+        BadInput: polars cannot read a store with this URL scheme, or a setting of the store is missing.
     """
     parts = urlsplit(settings.results_url)
     if parts.scheme == "file":

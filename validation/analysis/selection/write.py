@@ -82,7 +82,7 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Convert operating system errors of a full or read-only disk to ``BadInput``. The message contains ``path``."""
+    """Convert operating system errors of a full disk or an unwritable path to ``BadInput``, which names ``path``."""
     try:
         yield
     except OSError as error:
@@ -98,7 +98,10 @@ _NOT_WRITABLE = (errno.EROFS, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
 def _probe_free_space(path: Path) -> None:
-    """Raise ``OSError`` if the file cannot grow. Polars reports errors of reading and of writing alike."""
+    """Append a test block to the file. Raise ``OSError`` if the file cannot grow.
+
+    Polars reports errors of reading and of writing alike; the test block tells them apart. The caller deletes the file.
+    """
     with path.open("ab") as file:
         file.write(bytes(_PROBE_BYTES))
 

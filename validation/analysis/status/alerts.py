@@ -75,7 +75,7 @@ def find_firing(engine: Engine, alerts: Iterable[Alert] | None = None) -> list[F
 
     Args:
         engine: the ledger.
-        alerts: the alerts to evaluate; None for all alerts.
+        alerts: the alerts to evaluate; None or an empty collection for all alerts.
 
     Raises:
         Unreachable, LedgerBusy: the ledger does not answer.

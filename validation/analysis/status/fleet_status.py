@@ -19,7 +19,7 @@ LIVENESS_ORDER = ("stale", "late", "online", "offline")
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The rows of the ledger's status views, read together."""
+    """The rows of the ledger's status views."""
 
     fleet: Row
     languages: Sequence[Row]
@@ -33,7 +33,7 @@ class FleetStatus:
 
     @property
     def videos(self) -> int:
-        """Number of videos that have a transcript, in any state."""
+        """Number of videos that have a transcript, in any state. Canaries are included."""
         return sum(row["videos"] for row in self.languages)
 
     @property
@@ -50,13 +50,13 @@ class FleetStatus:
 
     @property
     def usd_at_end(self) -> float | None:
-        """Expected cost in dollars until the queue is empty, at the present price and rate; None if unknown."""
+        """Expected total cost in dollars when the queue is empty, at the present price and rate; None if unknown."""
         spent, usd_per_hour, seconds = self.cost["spent_usd"], self.cost["usd_per_hour"], self.seconds_left
         return None if spent is None or seconds is None else float(spent) + float(usd_per_hour) * seconds / 3600
 
 
 def read_status(engine: Engine) -> FleetStatus:
-    """Read each status view of the ledger once."""
+    """Read each status view of the ledger once. The views are read one after the other, not as of one moment."""
     (fleet,) = read_view(engine, "fleet_overview")
     (eta,) = read_view(engine, "eta")
     (cost,) = read_view(engine, "cost_so_far")

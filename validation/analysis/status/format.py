@@ -22,7 +22,7 @@ BAR_CHARACTERS = 20
 
 
 def headline(status: FleetStatus) -> str:
-    """Write a sentence with the share of finished videos and the time until the queue is empty."""
+    """Write a sentence with the share of finished videos, and the time left or why it is unknown."""
     if not status.videos:
         return "The queue is empty: no transcribed video is known."
     done = f"{format_share(status.done_share)} of {format_count(status.videos)} videos done"
@@ -70,14 +70,17 @@ def describe_videos(fleet: Row) -> str:
 
 
 def describe_rate(eta: Row) -> str:
-    """Write the rates of videos and of segments. Both are means over the last hour, as the time left is."""
+    """Write the rates of videos and of segments. Both are means over the last hour, as for the time left."""
     return (
         f"{format_rate(eta['videos_per_s'])} videos/s, {format_rate(eta['segments_per_s'])} segments/s in the last hour"
     )
 
 
 def describe_order(order: Row) -> str:
-    """Write the number of present and of ordered boxes. If boxes are missing, add the report of the last tick."""
+    """Write how many of the ordered boxes are requested, renting, working or draining.
+
+    If boxes are missing, add the report of the last tick.
+    """
     counted = f"{order['boxes']} of {format_things(order['machines'], 'ordered box', 'ordered boxes')}"
     if order["boxes"] >= order["machines"]:
         return counted
@@ -103,13 +106,13 @@ def describe_segments(fleet: Row) -> str:
 
 
 def describe_chunks(fleet: Row) -> str:
-    """Write the number of open, committed and lost chunks."""
+    """Write the number of open chunks, and of the chunks that were ever committed or lost."""
     committed = format_count(fleet["chunks_committed"])
     return f"{fleet['chunks_open']} open, {committed} committed, {fleet['chunks_expired']} lost"
 
 
 def describe_cost(status: FleetStatus) -> str:
-    """Write the dollars spent, the present price, the price of audio, and the expected cost at the end."""
+    """Write the dollars spent, the price of all boxes, the price of audio, and the total expected at the end."""
     cost = status.cost
     return (
         f"{format_usd(cost['spent_usd'])} so far, {format_usd(cost['usd_per_hour'])} per hour, "
@@ -119,7 +122,10 @@ def describe_cost(status: FleetStatus) -> str:
 
 
 def worker_cells(row: Row) -> dict[str, str]:
-    """Return the cells of one worker's row in a table, by the name of the column."""
+    """Return the cells of one worker's row in a table, by the name of the column.
+
+    The cell ``last error`` of a quarantined worker has the reason of its quarantine instead.
+    """
     cells = {
         "worker": row["worker_id"],
         "state": worker_state(row),
@@ -176,7 +182,7 @@ def describe_language(row: Row) -> str:
 
 
 def describe_silence(status: FleetStatus) -> str:
-    """Write a sentence on the workers that are late or stale, for the table of workers."""
+    """Write how many workers are late or stale, and which one for how long at most, for the table of workers."""
     silent = [row for row in status.workers if row["liveness"] in {"late", "stale"}]
     if not silent:
         return f"{format_things(len(status.workers), 'worker', 'workers')}, none silent."

@@ -17,7 +17,7 @@ from validation.analysis.charts.time_chart import Forecast, Series, TimeChart, d
 from validation.analysis.status.fleet_status import FleetStatus, Row
 
 MAX_FORECAST_RATIO = 6
-"""A forecast is not drawn if it reaches further than this many times the length of the history."""
+"""A forecast is not drawn if its latest end is further away than this many times the length of the history."""
 
 VERDICTS = (("accepted", "accept"), ("review", "review"), ("rejected", "reject"))
 """Columns of the history that count segments by verdict, with their colours."""
@@ -111,7 +111,7 @@ def _share(row: Row, name: str) -> float | None:
 
 
 def _forecast(status: FleetStatus) -> Forecast | None:
-    """Return the time at which the queue is expected to be empty; None if it is unknown or too far away to be drawn."""
+    """Return when the queue is expected to be empty; None if it is empty, unknown, or too far away to be drawn."""
     eta, history = status.eta, status.history
     if not history or not status.seconds_left:
         return None
