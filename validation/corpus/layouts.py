@@ -48,7 +48,7 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
     """Read the segments of a tar from its Lhotse cuts (layout ``shar``); return None if the tar has no cuts.
 
     A cut with one supervision is one segment. A cut with several supervisions is sliced into one segment per
-    supervision.
+    supervision. A cut without supervisions is one segment without a transcript.
 
     Raises:
         BadLayout: the file of the cuts is damaged, or a cut has several tracks.

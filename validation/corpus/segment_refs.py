@@ -233,8 +233,8 @@ def ref_missing(name: str, record: Record) -> SegmentRef:
 def ref_untranscribed(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_transcript`` per audio file without a record.
 
-    Only audio files in folders with transcribed audio count as segments. Many tars hold the sound of the whole video in
-    a folder beside the segments.
+    Only audio files in folders with transcribed audio count as segments, and video files never do. Many tars hold the
+    sound of the whole video in a folder beside the segments.
 
     Args:
         listing: the files of the tar.

@@ -53,7 +53,7 @@ def compare_precisions(
     Returns:
         For every model, a check that half precision loses no answer. For each LID model, checks of its likeliest
         language and of its probabilities. For the ASR model, checks of blank texts, CER and alignment scores. All but
-        the first use only utterances with an answer in both precisions.
+        the first use only utterances with an answer in both precisions. A check without values to compare is left out.
     """
     checks: list[PrecisionCheck] = []
     for model in roles.models:

@@ -87,7 +87,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
         lock: the path of the lock; by default VFLEET_WEIGHTS_LOCK, or ``weights.lock`` in ``root`` if that is not set.
 
     Raises:
-        BadInput: VFLEET_WEIGHTS is not set.
+        BadInput: VFLEET_WEIGHTS is not set, or a line of the lock is damaged.
         WeightsUnlocked: an existing or required file has no hash in the lock.
         WeightsRefused: a file is missing or altered. The message states the file and both hashes.
     """

@@ -285,7 +285,9 @@ def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSour
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Check that an endpoint is only ``http://`` or ``https://`` and a host. A path would become part of every key.
+    """Check that an endpoint is only ``http://`` or ``https://`` and a host, with a port or a user at most.
+
+    A path would become part of every key.
 
     Raises:
         BadInput: the endpoint is invalid. The message names the part to remove, and contains no password.
