@@ -38,8 +38,8 @@ class AudioFile(NamedTuple):
     declares_length: bool
     """Whether the length that the decoder reports is declared in the file, and not estimated from the bit rate."""
     declared_s: Seconds | None = None
-    """The length that the decoded audio must reach beside the length that FFmpeg reports: from the movie header of an
-    MP4 file, or from the frames of MPEG audio without a right count. None for other files or if it is unknown."""
+    """A further length that the decoded audio is compared with, as ``check_complete`` does: that in the movie header of
+    an MP4 file, or that of all frames of MPEG audio without a right count. None for other files or if unknown."""
 
 
 class Block(NamedTuple):

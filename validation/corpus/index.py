@@ -48,8 +48,9 @@ def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     """Read the segments of a tar from its index file.
 
     The layout is ``sliced`` if the records name no audio file, if several records name the same file, or if a record
-    names a span as NeMo does (``talk-sub1.flac``): then each such record is a span of its file. Otherwise the layout is
-    ``indexed``: each record is a whole file, and the times of the record are times in the video.
+    names a span as NeMo does (``talk-sub1.flac``): then each record is a span of its file, or the whole file if it is
+    the file's only record and has no start. Otherwise the layout is ``indexed``: each record is a whole file, and the
+    times of the record are times in the video.
 
     Returns:
         The name of the layout and the segments; None if the tar has no index. The segments are empty if the index

@@ -34,9 +34,9 @@ class _ClientQueue:
     """The pending requests of one client."""
 
     virtual_time_s: Seconds = 0.0
-    """Padded seconds of this client's requests in the batches taken so far, divided by the client's weight. When an
-    idle client becomes active, its virtual time is raised to the minimum of the active clients, so that an idle client
-    accumulates no credit."""
+    """The cost of this client's requests in the batches taken so far, in padded seconds, divided by the client's weight
+    at that time. Each request costs as much as the longest one of its batch. When an idle client becomes active, its
+    virtual time is raised to the minimum of the active clients, so that an idle client accumulates no credit."""
     pending: set[Request] = field(default_factory=set)
     current_round: set[Request] = field(default_factory=set)
     """The pending requests of which the longest starts the client's next batch. Later arrivals, even longer ones, start

@@ -97,9 +97,9 @@ MAX_BATCH_WAIT_S: Seconds = 0.05
 """Batching delay: the longest time for which an idle server waits for more requests before it runs a batch that is not
 full. The requests of one group of videos arrive within a shorter time."""
 MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
-"""Limit of one client's unanswered audio, in full batches. With 32 batches, enough segments of similar length are
-pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the client's arena
-holds less than this limit."""
+"""Limit of one client's unanswered audio, as a multiple of the batch budget. With 32 budgets, enough segments of
+similar length are pending that padding is 3 % of a batch; with 8 budgets it is 7 %. On a GPU with a large batch budget
+the client's arena holds less than this limit."""
 RESPONSE_CACHE_SIZE = 4096
 """Number of requests whose answers are kept, for clients that lost their connection and send their requests again."""
 

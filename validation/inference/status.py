@@ -25,7 +25,7 @@ class InferenceStatus:
     clients: int = 0
     """Number of connections now."""
     started_s: float = field(default_factory=time.monotonic)
-    """Start of the server, by the monotonic clock."""
+    """Time at which the models were loaded and tested, by the monotonic clock."""
 
     def describe(self) -> dict[str, Any]:
         """Return the counters since the server became ready, and the present state, in JSON types.

@@ -1,6 +1,7 @@
 """The interface of one model, and the batch that a model scores.
 
-This module imports no package that a bare GPU machine may lack.
+This module needs only numpy and ``validation.domain``, because the GPU benchmark runs on machines without the other
+packages.
 """
 
 from collections.abc import Callable, Sequence

@@ -110,7 +110,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
 
 
 def hash_weights_folders(root: Path) -> dict[str, str]:
-    """Compute the sha256 of every file in the weights folders below ``root``.
+    """Compute the sha256 of every file in the weights folders below ``root``, without hidden and unused files.
 
     Returns:
         Hashes by ``<model>/<file>``, sorted.

@@ -153,7 +153,10 @@ class SegmentState:
 
     @property
     def language(self) -> str | None:
-        """The language to transcribe in; None if Whisper does not know the declared language."""
+        """The language to transcribe in; None if Whisper does not know the declared language.
+
+        It is the likeliest language if none is declared or Whisper is confident of it, else the declared language.
+        """
         likeliest, p = max(self.languages.items(), key=lambda item: item[1])
         if not self.declared:
             return likeliest
