@@ -133,7 +133,8 @@ class Layout:
     segments: tuple[SegmentRef, ...]
     """The segments in natural order of their names, which are unique."""
     language: str | None
-    """The language that the tar's ``metadata.json`` declares for the whole video; None if it declares none."""
+    """The language that ``metadata.json`` at the top of the tar declares for the whole video; None if it declares
+    none."""
     audio: Mapping[str, bytes]
     """The content of each audio file of the tar, by path."""
 
@@ -208,7 +209,10 @@ def _quote(names: Iterable[str]) -> str:
 
 
 def _find_language(listing: TarListing) -> str | None:
-    """Return the language that ``metadata.json`` declares; None if it is missing, unreadable or declares none."""
+    """Return the language that ``metadata.json`` at the top of the tar declares.
+
+    The result is None if the file is missing, cannot be read or declares none.
+    """
     if "metadata.json" not in listing.texts:
         return None
     try:

@@ -145,7 +145,7 @@ def _ref_pair(audio: str, sidecar: Sidecar) -> list[SegmentRef]:
 def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Collection[str]]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_audio`` per transcript without audio.
 
-    Only transcripts in folders with transcribed audio count.
+    Only transcripts in folders with transcribed audio count, and files with the name of an index do not.
     """
     folders = {folder_of(audio) for audio in texts_of}
     matched = {text for texts in texts_of.values() for text in texts}

@@ -123,7 +123,7 @@ class TarListing:
         return f"; ignored files: {kinds}" if kinds else ""
 
     def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
-        """Return the result of ``read`` for a text, or its ValueError."""
+        """Return the result of ``read`` for a text, or its ValueError. Raise ``TarUnsafe`` above the budget."""
         try:
             return read(name, self.texts[name], self._budget)
         except ValueError as error:

@@ -136,7 +136,7 @@ def connect(path: Path, arena: Arena) -> tuple[ServerConnection, SuiteInfo]:
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """Return the status of a server.
+    """Return the status of the server at a socket. A server that hangs makes this call wait without a limit.
 
     Raises:
         ServerUnavailable: no server answers at the socket.

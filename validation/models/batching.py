@@ -192,7 +192,7 @@ class BatchBudget:
 
 
 def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Path:
-    """Locate the file that keeps a suite's budget. Each combination of weights and GPU has a file of its own.
+    """Locate the file that keeps a suite's budget. Each combination of suite, revisions and GPU has a file of its own.
 
     Args:
         suite: the name of the suite.

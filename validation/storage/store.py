@@ -100,7 +100,14 @@ def check_store(store: ObjectStore, folder: str = "") -> None:
 
 
 def object_exists(store: ObjectStore, key: str) -> bool:
-    """Return whether the store has an object with this key. A missing bucket raises ``StoreRefused``."""
+    """Return whether the store has an object with this key.
+
+    If the object is missing, a second request, which reads at the top of the store, checks that the bucket exists. A
+    rented box may not read there in the results store.
+
+    Raises:
+        StoreRefused: the bucket is missing, or the store rejects this client.
+    """
     try:
         with convert_store_errors(store, key):
             obstore.head(store, key)
@@ -320,7 +327,7 @@ def _check_bucket(parts: SplitResult, endpoint: str) -> None:
 
 @contextmanager
 def hidden_aws_variables() -> Iterator[None]:
-    """Remove all ``AWS_*`` variables from the environment while the ``with`` block creates a client of a store.
+    """Remove all ``AWS_*`` variables from the environment of the process while the ``with`` block creates a client.
 
     The client library reads these variables, and so does the copy of it in polars. Explicit arguments do not override
     all of them. ``AWS_ENDPOINT_URL_S3`` and ``AWS_PROXY_URL`` of another program would send signed requests to another
