@@ -67,7 +67,7 @@ def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times:
 
 
 def _split_channels(frame: av.AudioFrame) -> np.ndarray:
-    """Convert a frame of any sample format to samples of shape (channels, n) in [-1, 1]."""
+    """Convert a frame of any sample format to samples of shape (channels, n), with full scale at -1 and 1."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, len(frame.layout.channels)).T

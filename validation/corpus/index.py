@@ -164,7 +164,7 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
 
 
 def _bare_name(name: str) -> str:
-    """Return a path without its folders."""
+    """Return the file name of a path, in Unicode NFC."""
     return base_name(to_nfc(name))
 
 

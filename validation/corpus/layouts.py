@@ -108,7 +108,7 @@ def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Re
 
 
 def _last_part(name: str) -> str:
-    """Return a path without its folders."""
+    """Return the file name of a path, in Unicode NFC."""
     return base_name(to_nfc(name))
 
 

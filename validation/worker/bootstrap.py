@@ -152,7 +152,12 @@ def check_ledger(database_url: str) -> None:
 
 
 def find_gpu_problem(wanted: str, found: str | None) -> str | None:
-    """Return the problem of a box's GPUs, given the output of ``query_nvidia_smi``; None without a problem."""
+    """Return the problem of a box's GPUs; None without a problem.
+
+    Args:
+        wanted: the name of the ordered GPU, which a visible GPU must have.
+        found: the output of ``query_nvidia_smi``. The driver of the first GPU in it is checked.
+    """
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
     needs, driver = find_built_cuda_major(), found.splitlines()[0].rpartition(",")[2].strip()

@@ -1,6 +1,7 @@
 """The services that a worker needs to process chunks, and one leased chunk from its claim to its commit.
 
-What writes a shard is imported when a shard is written: a flow process that finds no work needs no pyarrow.
+The modules that write a shard are imported only when one is written: a flow process that finds no work needs no
+pyarrow.
 """
 
 import time
