@@ -41,7 +41,7 @@ class _AudioMatch(NamedTuple):
 
     member: str
     is_span: bool
-    """Whether the record is one of several spans of the file."""
+    """Whether the record is a span of the file, and not the whole file."""
 
 
 def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
@@ -105,7 +105,7 @@ def _find_records(document: Any) -> Sequence[JsonObject] | None:
 def _list_index_names(listing: TarListing) -> list[str]:
     """List the JSON files that may be the index, in order of preference.
 
-    Files with the usual name of an index come first, then files with the same name as an audio file.
+    Files with a name of ``INDEX_STEMS`` come first, then files with the same name as an audio file.
     """
     stems = [stem_of(audio) for audio in listing.audio]
     rank = {stem: place for place, stem in enumerate(dict.fromkeys([*INDEX_STEMS, *stems]))}

@@ -279,7 +279,10 @@ def _is_video(name: str) -> bool:
 
 
 def _describe_suffix(name: str) -> str:
-    """Return a file's suffix in lower case; ``hidden`` or ``without a suffix`` for files without a usual suffix."""
+    """Return a file's suffix in lower case; ``hidden`` for a hidden file.
+
+    A file without a suffix, or with a suffix of more than ``_MAX_SUFFIX_CHARS``, gives ``without a suffix``.
+    """
     if base_name(name).startswith("."):
         return "hidden"
     suffix = suffix_of(name)

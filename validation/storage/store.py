@@ -143,7 +143,7 @@ def get_bytes(store: ObjectStore, key: str) -> bytes:
 
 
 def put_if_absent(store: ObjectStore, key: str, payload: bytes) -> None:
-    """Write an object only if no object has this key. If several clients write one key at once, one of them succeeds.
+    """Write an object only if no object has this key. If several clients write one key at once, only one succeeds.
 
     Raises:
         ObjectExists: an object with this key exists; it was not changed.

@@ -18,7 +18,7 @@ from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, find_co
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 RATE_WINDOW = 10
-"""Number of recent videos over which the worker's segments per second are averaged."""
+"""The reported segments per second are the average over this many videos of the chunk that were scored last."""
 POLL_INTERVAL_S: Seconds = 0.5
 """Period at which the wait for answers checks the lease, the request to drain, and which videos are complete."""
 DRAIN_GRACE_SHARE = 0.5
