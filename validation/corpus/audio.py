@@ -50,9 +50,9 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
         (n,) float32 in [-1, 1] at ``SAMPLE_RATE``; resampling overshoots loud edges, and the overshoot is clipped.
 
     Raises:
-        AudioDecodeError: ``undecodable`` (damaged, cut off, or of no known format), ``too_short`` (under
-            ``MIN_SEGMENT_S``), ``too_long`` (over ``limit_s``; the rest is not decoded), ``not_finite`` (samples that
-            are NaN or infinite).
+        AudioDecodeError: ``undecodable`` (damaged, cut off, of no known format, or with a sample rate or number of
+            channels out of range), ``too_short`` (under ``MIN_SEGMENT_S``), ``too_long`` (over ``limit_s``; the rest is
+            not decoded), ``not_finite`` (samples that are NaN or infinite).
     """
     if not payload:
         raise AudioDecodeError("too_short", "the file holds 0 bytes")
@@ -66,11 +66,11 @@ def decode_audio(payload: bytes, limit_s: Seconds = 3600.0) -> Waveform:
 
 
 def slice_audio(waveform: Waveform, start_s: Seconds, end_s: Seconds, limit_s: Seconds = 3600.0) -> Waveform:
-    """Return a copy of the samples from ``start_s`` to ``end_s``.
+    """Return a copy of the samples from ``start_s`` to ``end_s``, or to the end of the audio if that comes first.
 
     Raises:
-        AudioDecodeError: ``bad_times`` (the span lies outside the audio), ``too_short`` (under ``MIN_SEGMENT_S``),
-            ``too_long`` (over ``limit_s``).
+        AudioDecodeError: ``bad_times`` (the span does not start before the end of the audio, or ends more than
+            ``_MAX_OVERHANG_S`` after it), ``too_long`` (over ``limit_s``), ``too_short`` (under ``MIN_SEGMENT_S``).
     """
     total_s = len(waveform) / SAMPLE_RATE
     if start_s >= total_s or end_s > total_s + _MAX_OVERHANG_S:
@@ -84,7 +84,8 @@ class _Mixer:
     """A mixer of channels to mono by their mean, which measures whether the channels cancel each other.
 
     Args:
-        channel: the index of the only channel to use; None to mix all channels.
+        channel: the index of the only channel to use, or of the last channel in blocks that have fewer; None to mix all
+            channels.
     """
 
     def __init__(self, channel: int | None = None) -> None:

@@ -28,16 +28,18 @@ class AudioFile(NamedTuple):
     """An audio file whose container was checked, so that a decoder can read the file."""
 
     payload: bytes
-    """The bytes to decode. If the file declares a placeholder as its length, the actual length replaces it."""
+    """The bytes to decode: the file without the tags before its container. In WAV and AIFF, the actual length replaces
+    a placeholder. Of MPEG audio, a first frame that counts too few frames is left out."""
     decoder: Literal["libsndfile", "ffmpeg"]
-    """The library that decodes the file. libsndfile decodes WAV, AIFF, FLAC and Ogg Vorbis. libsndfile also reads MP3
-    and Opus, but it fills a truncated MP3 with silence without an error, and for Opus at 48 kHz it takes nearly twice
-    the time of FFmpeg."""
+    """The library that decodes the file; if libsndfile cannot open the file, FFmpeg decodes it. libsndfile decodes WAV,
+    Wave64, AIFF, FLAC that declares its length, and Ogg except Opus and chained streams. libsndfile also reads MP3 and
+    Opus, but it fills a truncated MP3 with silence without an error, and for Opus at 48 kHz it takes nearly twice the
+    time of FFmpeg."""
     declares_length: bool
     """Whether the length that the decoder reports is declared in the file, and not estimated from the bit rate."""
     declared_s: Seconds | None = None
-    """The length that the reader found in the container or by counting frames, if FFmpeg would report another value;
-    None if it is unknown or not needed."""
+    """A further length that the decoded audio is compared with, as ``check_complete`` does: that in the movie header of
+    an MP4 file, or that of all frames of MPEG audio without a right count. None for other files or if unknown."""
 
 
 class Block(NamedTuple):
@@ -46,7 +48,7 @@ class Block(NamedTuple):
     sample_rate: int
     """Hz."""
     channels: np.ndarray
-    """(channels, n) samples in [-1, 1]."""
+    """(channels, n) samples, with full scale at -1 and 1. Samples of a file of floats may exceed full scale."""
 
 
 def check_complete(decoded_s: Seconds, declared_s: Seconds | None) -> None:

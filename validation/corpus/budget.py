@@ -29,15 +29,17 @@ class TarLimits:
     member_bytes: int = 3 << 29
     """Maximum size of one member, 1.5 GiB. Twelve hours as one 16 kHz 16-bit WAV file have 1.4 GB."""
     ratio: float = 100.0
-    """Maximum compression ratio of the tar. A tar of speech in WAV has a ratio of 1.3, a tar of only JSON one of 42."""
+    """Maximum compression ratio of the tar, checked from 16 MiB on. A tar of speech in WAV has a ratio of 1.3, a tar of
+    only JSON one of 42."""
     document_bytes: int = 64 << 20
     """Maximum size of one text or JSON file after its own decompression. Whisper's words and tokens of twelve hours
     have 32 MB."""
     text_bytes: int = 128 << 20
     """Maximum size of all texts and JSON files together, after their own decompression."""
     json_items: int = 3_000_000
-    """Maximum number of commas, brackets, braces and lines in all JSON files together. Whisper's words and tokens of
-    twelve hours have 1.2 million. A parsed item takes at most 130 bytes of memory."""
+    """Maximum number of items in all JSON files together. The items are the commas, the opening brackets and braces,
+    and in JSON lines the line ends. Whisper's words and tokens of twelve hours have 1.2 million. A parsed item takes at
+    most 130 bytes of memory."""
     json_depth: int = 100
     """Maximum nesting depth of a JSON file. Lhotse's cuts have seven levels."""
     cpu_s: Seconds = 120.0

@@ -45,7 +45,8 @@ class CorpusLimits:
     video_s: Seconds = 12 * 3600.0
     """Maximum length of all segments together: YouTube's own limit. The decoded audio takes 2.8 GB of memory."""
     decode_s: Seconds = 1800.0
-    """Maximum processor time to decode the files of a tar, damaged files included. Twelve hours of Opus take 180 s."""
+    """Maximum processor time to decode the files of a tar, damaged files included. If a subprocess decodes them, it is
+    the maximum wall time. Twelve hours of Opus take 180 s."""
 
 
 class VideoTooLong(Permanent):

@@ -67,7 +67,7 @@ def _gather_frames(container: InputContainer, stream: AudioStream, *, has_times:
 
 
 def _split_channels(frame: av.AudioFrame) -> np.ndarray:
-    """Convert a frame of any sample format to samples of shape (channels, n) in [-1, 1]."""
+    """Convert a frame of any sample format to samples of shape (channels, n), with full scale at -1 and 1."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, len(frame.layout.channels)).T
@@ -79,7 +79,10 @@ def _split_channels(frame: av.AudioFrame) -> np.ndarray:
 
 
 def _find_declared_s(container: InputContainer, stream: AudioStream) -> Seconds | None:
-    """Return the length that the container declares; None if it declares no length of the audio."""
+    """Return the length that the container declares for the audio.
+
+    The result is None for formats that declare none and for Matroska with video, and 0 if the file declares none.
+    """
     if container.format.name.startswith(("asf", "mov", "mp3")):
         return float((stream.duration or 0) * (stream.time_base or Fraction(0)))
     if container.format.name.startswith("matroska") and not container.streams.video:

@@ -41,22 +41,24 @@ class _AudioMatch(NamedTuple):
 
     member: str
     is_span: bool
-    """Whether the record is one of several spans of the file."""
+    """Whether the record is a span of the file, and not the whole file."""
 
 
 def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     """Read the segments of a tar from its index file.
 
-    The layout is ``sliced`` if the records name no audio file, or if several records name the same file: then each
-    record is a span of the file. Otherwise the layout is ``indexed``: each record is a whole file, and the times of the
-    record are times in the video.
+    The layout is ``sliced`` if the records name no audio file, if several records name the same file, or if a record
+    names a span as NeMo does (``talk-sub1.flac``): then each record is a span of its file, or the whole file if it is
+    the file's only record and has no start. Otherwise the layout is ``indexed``: each record is a whole file, and the
+    times of the record are times in the video.
 
     Returns:
         The name of the layout and the segments; None if the tar has no index. The segments are empty if the index
         lists no records.
 
     Raises:
-        BadLayout: the index is damaged or not understood, or the audio file of a segment is ambiguous.
+        BadLayout: the tar has index files, but each is damaged or not understood; or the audio file of a segment is
+            ambiguous.
         TarUnsafe: the budget of the tar is exceeded.
     """
     damaged, empty = [], []
@@ -103,7 +105,7 @@ def _find_records(document: Any) -> Sequence[JsonObject] | None:
 def _list_index_names(listing: TarListing) -> list[str]:
     """List the JSON files that may be the index, in order of preference.
 
-    Files with the usual name of an index come first, then files with the same name as an audio file.
+    Files with a name of ``INDEX_STEMS`` come first, then files with the same name as an audio file.
     """
     stems = [stem_of(audio) for audio in listing.audio]
     rank = {stem: place for place, stem in enumerate(dict.fromkeys([*INDEX_STEMS, *stems]))}
@@ -127,7 +129,10 @@ def _ref_records(listing: TarListing, index: str, records: Sequence[Record]) -> 
 
 
 def _find_only_audio(listing: TarListing, index: str) -> str:
-    """Return the only audio file of a tar whose index names none; raise ``BadLayout`` if there are others."""
+    """Return the only audio file of a tar whose index names none; raise ``BadLayout`` if there is not exactly one.
+
+    A video file counts only if the tar has no audio file.
+    """
     audio = [name for name in listing.audio if not name.lower().endswith(VIDEO_SUFFIXES)] or list(listing.audio)
     if len(audio) != 1:
         raise BadLayout(listing.key, f"{index} names no audio, and the tar holds {len(listing.audio)} files of it")
@@ -159,12 +164,15 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
 
 
 def _bare_name(name: str) -> str:
-    """Return a path without its folders."""
+    """Return the file name of a path, in Unicode NFC."""
     return base_name(to_nfc(name))
 
 
 def _ref_spans(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:
-    """Return the segments of the layout ``sliced``, one per record."""
+    """Return the segments of the layout ``sliced``, one per record.
+
+    Their names are the ids of the records if each record has an id of its own, else the numbers of the records.
+    """
     ids = [record.id or "" for record in records]
     names = ids if all(ids) and len(set(ids)) == len(ids) else _number_names(records)
     placed = _place_records(records, [file.member if file else None for file in found])

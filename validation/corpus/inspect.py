@@ -25,9 +25,11 @@ class InspectedSegment:
 
     name: str
     member: str | None
-    """Path of the tar member that holds the audio; None if the segment has no usable audio."""
+    """Path of the tar member that holds the audio; None if the tar gives the segment no audio, or times or a transcript
+    that cannot be used."""
     slice_s: tuple[Seconds, Seconds] | None
-    """Start and end of the segment in the member; None if the segment is the whole member."""
+    """Start and end of the segment in the member, as the layout states them; None if the layout states the whole
+    member. The ``duration`` of the record may still cut a part of a much longer member."""
     start_s: Seconds | None
     end_s: Seconds | None
     """Start and end of the segment that its record declares; None if the record does not declare them."""

@@ -48,7 +48,7 @@ def read_shar(listing: TarListing) -> list[SegmentRef] | None:
     """Read the segments of a tar from its Lhotse cuts (layout ``shar``); return None if the tar has no cuts.
 
     A cut with one supervision is one segment. A cut with several supervisions is sliced into one segment per
-    supervision.
+    supervision. A cut without supervisions is one segment without a transcript.
 
     Raises:
         BadLayout: the file of the cuts is damaged, or a cut has several tracks.
@@ -108,7 +108,7 @@ def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Re
 
 
 def _last_part(name: str) -> str:
-    """Return a path without its folders."""
+    """Return the file name of a path, in Unicode NFC."""
     return base_name(to_nfc(name))
 
 
@@ -133,7 +133,8 @@ class Layout:
     segments: tuple[SegmentRef, ...]
     """The segments in natural order of their names, which are unique."""
     language: str | None
-    """The language that the tar's ``metadata.json`` declares for the whole video; None if it declares none."""
+    """The language that ``metadata.json`` at the top of the tar declares for the whole video; None if it declares
+    none."""
     audio: Mapping[str, bytes]
     """The content of each audio file of the tar, by path."""
 
@@ -208,7 +209,10 @@ def _quote(names: Iterable[str]) -> str:
 
 
 def _find_language(listing: TarListing) -> str | None:
-    """Return the language that ``metadata.json`` declares; None if it is missing, unreadable or declares none."""
+    """Return the language that ``metadata.json`` at the top of the tar declares.
+
+    The result is None if the file is missing, cannot be read or declares none.
+    """
     if "metadata.json" not in listing.texts:
         return None
     try:

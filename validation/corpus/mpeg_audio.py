@@ -55,8 +55,8 @@ def read_mpeg_audio(payload: bytes) -> AudioFile:
     with frames of an unstated bit rate: the decoder reports the errors of such a file.
 
     Raises:
-        DamagedAudio: unknown bytes lie between two frames; or the last frame is cut off; or the file has fewer frames
-            than its header counts.
+        DamagedAudio: unknown bytes follow a frame, and the rest of the file from there is longer than ``MAX_STRAY_S``;
+            or the last frame is cut off; or the file has fewer frames than its header counts.
     """
     start = _find_first_frame(payload, skip_id3(payload))
     if start is None:
@@ -94,7 +94,8 @@ def _count_frames(payload: bytes, start: int) -> _FrameTotals:
     """Count the frames from ``start`` to the end of the file, and add up their duration. Tags are skipped.
 
     Raises:
-        DamagedAudio: there is no frame at ``start``; or unknown bytes follow a frame; or the last frame is cut off.
+        DamagedAudio: there is no frame at ``start``; or unknown bytes follow a frame, and the rest of the file from
+            there is longer than ``MAX_STRAY_S``; or the last frame is cut off.
     """
     first, place, frames, samples = _parse_frame(payload, start), start, 0, 0
     if first is None:

@@ -32,7 +32,7 @@ class Sidecar:
     fault: Fault | None
     """The fault of the last text that cannot be read; None if all can be read."""
     parts: Sequence[Record] = ()
-    """One record per part of the transcript, if the audio file is too long for one segment; else empty."""
+    """One record per part of the transcript, if a part ends after ``_MAX_CLIP_S``; else empty."""
 
 
 def read_pairs(listing: TarListing) -> list[SegmentRef] | None:
@@ -108,8 +108,9 @@ def _read_text(listing: TarListing, name: str) -> Sidecar:
 def _read_transcript_in_parts(document: Any, rows: Sequence[JsonObject], *, only_audio: bool) -> Sidecar:
     """Read the JSON that Whisper writes beside a clip: the whole text, and its parts with their times in the clip.
 
-    The result is empty if the document is an index: its parts name audio files, or have no text, or the tar has only
-    one audio file and the document has no whole text or the audio is longer than ``_MAX_CLIP_S``.
+    The result is empty if the document is an index. It is an index if a part names an audio file, or if no part has a
+    text. In a tar with only one audio file it is also an index if it has no whole text, or if a part ends after
+    ``_MAX_CLIP_S``.
 
     Args:
         document: the parsed JSON.
@@ -144,7 +145,7 @@ def _ref_pair(audio: str, sidecar: Sidecar) -> list[SegmentRef]:
 def _transcripts_without_audio(listing: TarListing, texts_of: Mapping[str, Collection[str]]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_audio`` per transcript without audio.
 
-    Only transcripts in folders with transcribed audio count.
+    Only transcripts in folders with transcribed audio count, and files with the name of an index do not.
     """
     folders = {folder_of(audio) for audio in texts_of}
     matched = {text for texts in texts_of.values() for text in texts}

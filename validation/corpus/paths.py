@@ -1,7 +1,7 @@
 """Take the paths of tar members and the names in records apart, and bring them to a common form.
 
 The functions compute what ``PurePosixPath`` computes, in a tenth of the time: a tar has up to 50,000 members, and each
-path is compared in several forms. A test compares both.
+path is compared in several forms. A test compares their results with those of ``PurePosixPath``.
 """
 
 import re

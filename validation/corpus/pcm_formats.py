@@ -141,7 +141,7 @@ def _check_aiff_frames(payload: bytes, data: _Chunk, form: _Chunk | None) -> Non
     """Compare the declared number of frames with the size of the samples. AIFF-C, which may be compressed, is skipped.
 
     Raises:
-        DamagedAudio: the number and the size differ.
+        DamagedAudio: the number and the size differ by more than one byte of padding.
     """
     if form is None or form.size != _AIFF_FORMAT_BYTES or data.size < _AIFF_DATA_HEADER_BYTES:
         return  # AIFF-C has a longer COMM chunk
@@ -186,7 +186,7 @@ def _check_size(payload: bytes, riff_bytes: int) -> None:
     """Compare the declared size of the file, which does not count the first eight bytes, with the actual size.
 
     Raises:
-        DamagedAudio: the file is shorter than its declared size, and the declared size is no placeholder.
+        DamagedAudio: more than one byte of the declared size is missing, and the declared size is no placeholder.
     """
     whole = riff_bytes + 8
     if riff_bytes < PLACEHOLDER_BYTES and whole > len(payload) + 1:  # many writers omit the last padding byte
@@ -194,7 +194,10 @@ def _check_size(payload: bytes, riff_bytes: int) -> None:
 
 
 def _check_samples(payload: bytes, data: _Chunk, bytes_per_s: int) -> None:
-    """Raise ``DamagedAudio`` if samples are cut off, or if more than ``MAX_STRAY_S`` of unknown bytes follow them."""
+    """Raise ``DamagedAudio`` if samples are cut off, or if more than ``MAX_STRAY_S`` of unknown bytes follow them.
+
+    If ``bytes_per_s`` is 0, the bytes that follow are not checked.
+    """
     stop = data.start + data.size
     if stop > len(payload):
         raise DamagedAudio(f"its samples have {len(payload) - data.start} of {data.size} bytes")

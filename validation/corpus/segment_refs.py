@@ -123,7 +123,7 @@ class TarListing:
         return f"; ignored files: {kinds}" if kinds else ""
 
     def _read(self, name: str, read: Callable[[str, bytes, ReadBudget], Any]) -> Any:
-        """Return the result of ``read`` for a text, or its ValueError."""
+        """Return the result of ``read`` for a text, or its ValueError. Raise ``TarUnsafe`` above the budget."""
         try:
             return read(name, self.texts[name], self._budget)
         except ValueError as error:
@@ -233,8 +233,8 @@ def ref_missing(name: str, record: Record) -> SegmentRef:
 def ref_untranscribed(listing: TarListing, listed: Collection[str]) -> list[SegmentRef]:
     """Return one segment with the fault ``no_transcript`` per audio file without a record.
 
-    Only audio files in folders with transcribed audio count as segments. Many tars hold the sound of the whole video in
-    a folder beside the segments.
+    Only audio files in folders with transcribed audio count as segments, and video files never do. Many tars hold the
+    sound of the whole video in a folder beside the segments.
 
     Args:
         listing: the files of the tar.
@@ -279,7 +279,10 @@ def _is_video(name: str) -> bool:
 
 
 def _describe_suffix(name: str) -> str:
-    """Return a file's suffix in lower case; ``hidden`` or ``without a suffix`` for files without a usual suffix."""
+    """Return a file's suffix in lower case; ``hidden`` for a hidden file.
+
+    A file without a suffix, or with a suffix of more than ``_MAX_SUFFIX_CHARS``, gives ``without a suffix``.
+    """
     if base_name(name).startswith("."):
         return "hidden"
     suffix = suffix_of(name)

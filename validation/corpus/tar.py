@@ -69,7 +69,10 @@ class NotTar(TarCorrupt):
 
 
 class TarUnsafe(Permanent):
-    """A tar holds a forbidden member (a link, a device, a path outside the tar), or exceeds a limit."""
+    """A tar holds a forbidden member, or the tar or the decoding of its audio exceeds a limit.
+
+    A forbidden member is, for example, a link, a device, a path outside the tar, or a second file of the same path.
+    """
 
     def __init__(self, key: str, member: str | None, reason: str) -> None:
         self.key, self.member, self.reason = key, member, reason
@@ -102,7 +105,8 @@ def read_members(
 
     Raises:
         TarCorrupt: the tar is cut off or damaged; ``NotTar`` if the object has another format.
-        TarUnsafe: a member is not a plain file or folder inside the tar, or a limit is exceeded.
+        TarUnsafe: a member is not a plain file or folder inside the tar, two files have one path, or a limit is
+            exceeded.
     """
     reader = _TarReader(DecompressedStream(stream, budget))
     paths: set[str] = set()

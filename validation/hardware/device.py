@@ -34,8 +34,8 @@ class DeviceConfig:
     def tf32(self) -> bool:
         """Whether small networks that compute in float32 may multiply in TF32, which keeps ten fraction bits.
 
-        They may where the large networks compute in half precision, which keeps as many or fewer. On a GPU without
-        tensor cores for float32 the products take several times as long.
+        They may where the large networks compute in half precision, which keeps as many or fewer. Without TF32 a GPU
+        does not use its tensor cores for float32, and the products take several times as long.
         """
         return self.device == "cuda" and self.precision != "float32"
 
@@ -72,7 +72,7 @@ def disable_tf32() -> None:
 
 @contextmanager
 def allowing_tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in torch inside this context. The setting holds for the whole process."""
+    """Allow or forbid TF32 in torch inside this context, for all threads of the process; then restore the setting."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = allowed

@@ -205,7 +205,10 @@ def _parse_driver_version(driver: str) -> tuple[int, ...]:
 
 
 def _read_cuda_major(package: str, file: str, name: str) -> int | None:
-    """Read a version from the variable ``name`` in a file of a package; return its major number, or None."""
+    """Read a version from the variable ``name`` in a file of a package; return its major number.
+
+    The result is None if the package or the file is missing, or if the variable is missing or empty.
+    """
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0], file) if spec and spec.submodule_search_locations else None
     value = run_path(str(path)).get(name) if path and path.exists() else None

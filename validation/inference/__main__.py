@@ -1,7 +1,8 @@
 """The inference server: `python -m validation.inference`, configured by environment variables.
 
 The server prints one line of JSON on standard output: ``{"ready": {the suite}}`` when clients can connect, or
-``{"refused": reason}`` when it cannot start. All other output goes to standard error. SIGTERM ends the server.
+``{"refused": reason}`` when a ``FleetError`` prevents the start. Any other error ends the process without a line. All
+other output goes to standard error. SIGTERM ends the server.
 """
 
 import json

@@ -11,8 +11,9 @@ from validation.domain import Seconds, Utterance
 from validation.models.batching import max_batch_size, padded_cost_s
 
 OLDEST_CLIENT_WEIGHT = 3
-"""The oldest client gets this many times the share of any other client. With equal shares, two chunks that begin
-together would end together, and the GPU would be idle while their successors start."""
+"""The oldest client gets this many times the share of any other client. The oldest client is the connected client whose
+first request came first. With equal shares, two chunks that begin together would end together, and the GPU would be
+idle while their successors start."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,13 +34,13 @@ class _ClientQueue:
     """The pending requests of one client."""
 
     virtual_time_s: Seconds = 0.0
-    """Padded seconds of this client's requests in the batches taken so far, divided by the client's weight. When an
-    idle client becomes active, its virtual time is raised to the minimum of the active clients, so that an idle client
-    accumulates no credit."""
+    """The cost of this client's requests in the batches taken so far, in padded seconds, divided by the client's weight
+    at that time. Each request costs as much as the longest one of its batch. When an idle client becomes active, its
+    virtual time is raised to the minimum of the active clients, so that an idle client accumulates no credit."""
     pending: set[Request] = field(default_factory=set)
     current_round: set[Request] = field(default_factory=set)
-    """Pending requests that are served before all later arrivals, even longer ones. So a short segment is not postponed
-    for ever."""
+    """The pending requests of which the longest starts the client's next batch. Later arrivals, even longer ones, start
+    a batch only when none of these requests is pending. So a short segment is not postponed for ever."""
 
 
 class FairBatchQueue:
@@ -95,13 +96,14 @@ class FairBatchQueue:
         return pending
 
     def has_full_batch(self, budget_s: Seconds) -> bool:
-        """Return whether the pending requests fill a batch of ``budget_s`` padded seconds."""
+        """Return whether the costs of all pending requests add up to at least ``budget_s`` padded seconds."""
         return self._cost_s >= budget_s
 
     def pop_batch(self, budget_s: Seconds) -> list[Request]:
         """Remove and return the next batch, longest segment first; empty if no request is pending.
 
-        The batch fits the budget, unless it is a single segment that exceeds the budget.
+        The batch fits the budget, unless it is a single segment that exceeds the budget. A segment with a crash is a
+        batch of its own.
         """
         if not self._longest_first:
             return []
@@ -120,14 +122,17 @@ class FairBatchQueue:
         return (client for client in self._clients.values() if client.pending)
 
     def _pick_head(self) -> Request:
-        """Choose the request that starts the next batch."""
+        """Choose the request that starts the next batch. If its client has no current round, begin one."""
         client = min(self._active_clients(), key=lambda client: client.virtual_time_s)
         if not client.current_round:
             client.current_round |= client.pending
         return min(client.current_round, key=lambda request: (_sort_key(request), request.arrived_s))
 
     def _fill_batch(self, head: Request, budget_s: Seconds) -> list[Request]:
-        """Return the batch that ``head`` starts: requests that are not longer, those of the same client first."""
+        """Return the batch that ``head`` starts: requests that are not longer and have no crash, longest first.
+
+        If not all fit, requests of the same client are preferred to those of other clients, and then longer requests.
+        """
         start = bisect_left(self._longest_first, _sort_key(head), key=_sort_key)
         size = max_batch_size(head.utterance.duration_s, budget_s, min_padded_s=self._min_padded_s)
         others = [r for r in self._longest_first[start:] if r is not head and not r.crash_count]
@@ -160,9 +165,9 @@ def _sort_key(request: Request) -> Seconds:
 def may_admit(own_s: Seconds, total_s: Seconds, clients: int, *, max_inflight_s: Seconds) -> bool:
     """Return whether the server accepts one more request of a client (back-pressure).
 
-    One client may have up to ``max_inflight_s`` of unanswered audio, all clients together twice as much. When the total
-    is exceeded, a client below its equal share of the total is still admitted, so that the other clients cannot lock it
-    out.
+    One client may have up to ``max_inflight_s`` of unanswered audio, all clients together twice as much. When all
+    clients together have reached their limit, a client below its equal share of that limit is still admitted, so that
+    the other clients cannot lock it out.
 
     Args:
         own_s: unanswered audio of this client.

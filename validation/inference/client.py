@@ -46,7 +46,9 @@ class InferenceClient:
     Raises:
         ServerUnavailable: no server could be reached for ``reconnect_timeout_s``. The constructor and
             ``InferenceJob.wait`` raise this error; the caller may score the same utterances again.
-        ServerRejectedClient: the server uses another protocol version, or serves another suite than the first server.
+        ServerRejectedClient: a server rejected this client, for example because it uses another protocol version; or a
+            later server serves another suite, or other model revisions, than the first server. The constructor and
+            ``InferenceJob.wait`` raise this error too.
     """
 
     def __init__(
@@ -63,7 +65,10 @@ class InferenceClient:
         self._sender = RequestSender(self._arena, self._reconnect, connection)
 
     def begin(self, utterances: Sequence[Utterance]) -> "InferenceJob":
-        """Start to score utterances with every model and return at once."""
+        """Start to score utterances, each with the models that it requests, and return at once.
+
+        An utterance that is longer than the arena is ``Unscored`` (``too_long``) and is not sent.
+        """
         prefix = uuid4().hex
         requests = [PendingRequest(f"{prefix}-{number}", utterance) for number, utterance in enumerate(utterances)]
         for request in requests:
@@ -73,13 +78,16 @@ class InferenceClient:
         return InferenceJob(self._sender, requests)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Score utterances with every model; return one mapping from model name to answer per utterance, in order."""
+        """Score utterances; return one mapping from model name to answer per utterance, in order.
+
+        The mapping has one answer per requested model.
+        """
         job = self.begin(utterances)
         job.wait()
         return [dict(answer) for answer in job.answers() if answer is not None]
 
     def close(self) -> None:
-        """Close the connection and free the arena. Then no job of this client may be waited for."""
+        """Close the connection and free the arena. Do not wait for an unfinished job afterwards: it never ends."""
         self._closed.set()
         self._sender.close()
         self._arena.close()
@@ -98,7 +106,7 @@ class InferenceClient:
         return dict.fromkeys(self.columns, Unscored(fault))
 
     def _reconnect(self) -> ServerConnection:
-        """Connect to the next server; raise ``ServerRejectedClient`` if it has other models."""
+        """Connect to the next server; raise ``ServerRejectedClient`` if it has another suite or other revisions."""
         connection, suite = self._connect()
         if (suite.name, suite.revisions) != (self.name, self.revisions):
             connection.close()
@@ -108,7 +116,12 @@ class InferenceClient:
         return connection
 
     def _connect(self) -> tuple[ServerConnection, SuiteInfo]:
-        """Connect to a server; try again for ``reconnect_timeout_s`` while no server can be reached."""
+        """Connect to a server; while none can be reached, try again for ``reconnect_timeout_s`` or until ``close``.
+
+        Raises:
+            ServerUnavailable: no server was reached.
+            ServerRejectedClient: the server rejected this client.
+        """
         retrying = Retrying(
             retry=retry_if_exception_type(OSError),
             stop=stop_any(stop_after_delay(self._reconnect_timeout_s), stop_when_event_set(self._closed)),
@@ -132,7 +145,7 @@ class InferenceJob:
         """Wait until the job has ended, at most ``timeout_s``; return whether it has ended.
 
         Raises:
-            ServerUnavailable, ServerRejectedClient: the connection failed after the requests were sent.
+            ServerUnavailable, ServerRejectedClient: as ``InferenceClient``, before all requests were answered.
         """
         has_ended = self._sender.wait(self._requests, timeout_s)
         for request in self._requests:

@@ -47,8 +47,10 @@ class ServerConnection:
     """A connection over which client and server exchange frames.
 
     Raises:
-        OSError: from any method; the server cannot be reached or closed the connection.
-        ServerRejectedClient: from any method; the server rejected this client.
+        OSError: the server cannot be reached or closed the connection. Every method that connects, sends or receives
+            may raise this error.
+        ServerRejectedClient: the server rejected this client. Every method that sends or returns a frame may raise it.
+        BadFrame: the server sent no valid frame. The same methods may raise it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +75,7 @@ class ServerConnection:
         return suite
 
     def send_frame(self, frame: Frame) -> None:
-        """Send a frame completely. The socket blocks until ``handshake`` is over."""
+        """Send a frame completely. Call this only without or before ``handshake``, while the socket blocks."""
         with self._explain_disconnect():
             self._socket.sendall(pack_frame(frame))
 
@@ -110,7 +112,12 @@ class ServerConnection:
 
     @contextmanager
     def _explain_disconnect(self) -> Iterator[None]:
-        """If the server closed the connection, read and raise its reason, which is still in the socket."""
+        """If a send fails because the server closed the connection, read and raise the reason that the server sent.
+
+        Raises:
+            ServerRejectedClient: the reason, which is still in the socket.
+            OSError: the server sent no reason.
+        """
         try:
             yield
         except BrokenPipeError:
@@ -129,10 +136,11 @@ def connect(path: Path, arena: Arena) -> tuple[ServerConnection, SuiteInfo]:
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """Return the status of a server.
+    """Return the status of the server at a socket. A server that hangs makes this call wait without a limit.
 
     Raises:
         ServerUnavailable: no server answers at the socket.
+        ServerRejectedClient: the server has too many clients.
     """
     try:
         with closing(ServerConnection(path)) as connection:
@@ -149,7 +157,7 @@ class PendingRequest:
     id: str
     utterance: Utterance
     answers: Mapping[str, Answer] | None = None
-    """The answer of each model, by model name; None without answers yet."""
+    """The answer of each requested model, by model name; None without answers yet."""
     error: Exception | None = None
     """The error because of which the request gets no answer; None without an error."""
     is_done: bool = False
@@ -169,16 +177,16 @@ class PendingRequest:
 
 
 class RequestSender:
-    """A thread that sends requests to the server and receives the answers. Every method is thread-safe.
+    """A thread that sends requests to the server and receives the answers. Every public method is thread-safe.
 
     A request waits in the sender until the arena has room for its audio. The room is free again when the request is
-    answered. So a client may submit far more audio than fits the arena. When the server dies, the sender waits for the
-    next server and sends the unanswered requests again.
+    answered, failed or cancelled. So a client may submit far more audio than fits the arena. When the server dies, the
+    sender waits for the next server and sends the unanswered requests again.
 
     Args:
         arena: shared memory for the audio; ``reconnect`` shares it with each new server.
-        reconnect: returns a new connection, and retries by itself; an exception from it becomes the error of all
-            requests.
+        reconnect: waits for a server and returns a new connection. After an OSError from it, the sender calls it again;
+            any other exception becomes the error of all requests that are not done.
         connection: the first connection.
     """
 
@@ -224,7 +232,7 @@ class RequestSender:
         self._wake()
 
     def close(self) -> None:
-        """End the thread and close the connection. Requests without an answer stay without one."""
+        """End the thread and close the connection. Requests that are not done yet never become done."""
         self._closed = True
         self._wake()
         self._thread.join()
@@ -233,7 +241,7 @@ class RequestSender:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        """Handle events until ``close``. Errors of the socket end the connection, other errors all requests."""
+        """Handle events until ``close``. An OSError ends the connection; any other error fails all requests."""
         while not self._closed:
             try:
                 self._step()
@@ -245,7 +253,7 @@ class RequestSender:
         self._disconnect()
 
     def _step(self) -> None:
-        """Wait for an event and handle it."""
+        """Reconnect if requests are open without a connection; wait for events; handle them; fill the arena."""
         if self._connection is None and (self._sent or self._waiting):
             self._connection = self._reconnect()
             with self._changed:

@@ -40,10 +40,11 @@ def warm_up(suite: Suite) -> None:
 
     The second batch is skipped if the budget is smaller than one long segment. If the GPU memory does not suffice for a
     batch, the budget shrinks here, before any work. On a GPU a third batch of one segment follows: layers may be
-    compiled at their first use, and a batch of one segment needs a program of its own (see ``models.compiled``).
+    compiled at their first use, and a batch of one segment needs a program of its own (see ``models.compiled``). At the
+    end the suite's statistics are reset.
 
     Raises:
-        SelfTestFailed: a model failed, or the GPU memory does not suffice for a single segment.
+        SelfTestFailed: a model did not score a segment, for example because GPU memory does not suffice for it alone.
         GpuLost: this process cannot use the GPU any more.
     """
     _warm_up_length(suite, WARMUP_S)
@@ -70,13 +71,13 @@ def _warm_up_length(suite: Suite, duration_s: Seconds, most: int | None = None) 
 
 
 def find_failing_models(answers: Sequence[Mapping[str, Answer]]) -> list[str]:
-    """Return the models that failed on every segment of a batch that requested them."""
+    """Return the models that failed on every segment that requested them, from the answers to a batch."""
     requested = {model for own in answers for model in own}
     return [model for model in requested if all(_has_failed(own[model]) for own in answers if model in own)]
 
 
 def _has_failed(answer: Answer) -> bool:
-    """Return whether the model failed on the segment. Other faults are no failures of the model."""
+    """Return whether the answer has the fault ``model_failed``. Other faults are no failures of the model."""
     return isinstance(answer, Unscored) and answer.fault.kind == "model_failed"
 
 
@@ -90,7 +91,7 @@ class ExecutorStats:
 
     At each moment the executor is in the first of these states that applies:
 
-    - ``busy``: the device computes a launched batch. On a CPU this includes making the answers.
+    - ``busy``: the models are launched on a batch, or the device computes it. On a CPU this includes the answers.
     - ``answers``: all launched work is done, and the answers of a batch are being made. The work of models that compute
       only then, such as DNSMOS, counts here.
     - ``preparation``: a batch was taken from the queue and is being padded and copied.
@@ -174,8 +175,8 @@ class BatchExecutor:
     before it waits for the next one, because a batch keeps the arenas of its clients mapped.
 
     The server process ends on any error of a thread, such as the loss of the GPU. It also ends when a model fails on
-    every segment of a batch and then fails the self-test. Then the batches in flight are not answered, and the clients
-    send their segments to the next server process.
+    every segment of a batch that requested it, and then fails the self-test. The batches in flight are then not
+    answered, and the clients send their segments to the next server process.
     """
 
     def __init__(self, suite: Suite, scheduler: RequestScheduler, crash_log: CrashLog) -> None:
@@ -230,7 +231,8 @@ class BatchExecutor:
     def _answer(self) -> None:
         """Wait for a launched batch and for the device, make the answers and return them to the clients.
 
-        The models that failed on every segment of the batch are tested first.
+        Models that failed on every segment that requested them are tested before the answers are returned. If one fails
+        the test, the process ends.
         """
         requests, launched = self._launched.get()
         launched.wait_for_device()

@@ -49,12 +49,12 @@ INFERENCE_SOCKET_VARIABLE = "VFLEET_INFERENCE_SOCKET"
 
 Frame: TypeAlias = dict[str, Any]
 Answers: TypeAlias = Mapping[str, Answer]
-"""The answers of every model for one segment, by model name."""
+"""The answers of the requested models for one segment, by model name."""
 _LENGTH = struct.Struct(">I")
 
 
 class BadFrame(Permanent):
-    """The received bytes are not a frame of this protocol."""
+    """The received bytes are not a frame of this protocol, or the frame is not allowed now, such as a second hello."""
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -182,7 +182,10 @@ def socket_path(worker_id: str) -> Path:
 
 
 def find_socket(worker_id: str) -> Path:
-    """Return the path in ``INFERENCE_SOCKET_VARIABLE``; without it, the socket of the worker's latest session."""
+    """Return the path in ``INFERENCE_SOCKET_VARIABLE``; without it, the socket of the worker's latest session.
+
+    If the worker has no session either, the result is the ``socket_path`` of this process.
+    """
     if path := os.environ.get(INFERENCE_SOCKET_VARIABLE):
         return Path(path)
     sockets = [folder / "socket" for folder in find_session_dirs(worker_id).values()]
@@ -190,7 +193,10 @@ def find_socket(worker_id: str) -> Path:
 
 
 def find_session_dirs(worker_id: str) -> dict[int, Path]:
-    """Return the socket directories of all sessions of a worker, ended ones included, by the pid of each session."""
+    """Return the existing socket directories of a worker's sessions, by the pid of the session.
+
+    The directory of a session that was killed may still exist.
+    """
     prefix = _dir_prefix(worker_id)
     folders = Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*")
     return {int(pid): folder for folder in folders if (pid := folder.name.removeprefix(prefix)).isdecimal()}
@@ -224,7 +230,7 @@ _SAMPLE_BYTES = np.dtype(np.float32).itemsize
 
 
 class InvalidSharedMemory(Permanent):
-    """The shared memory of a client is not a sealed memfd, or an offset is out of range."""
+    """The shared memory of a client is not a sealed memfd or has a wrong size, or an offset is out of range."""
 
 
 class Arena:
@@ -246,7 +252,10 @@ class Arena:
         self._samples[offset : offset + len(audio)] = audio
 
     def close(self) -> None:
-        """Unmap the arena and close its descriptor. The server keeps its own mapping while this client has segments."""
+        """Unmap the arena and close its descriptor.
+
+        The server keeps its own mapping until the connection is closed and no batch holds a segment of this client.
+        """
         self._samples = np.empty(0, np.float32)
         os.close(self.fd)
 

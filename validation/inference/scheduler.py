@@ -30,8 +30,8 @@ class CrashLog:
     """A file that counts, per request id, the crashes of the server while that request was being scored.
 
     The ids are written to a file before each batch; the file outlives the process. At the next start, the ids in the
-    file are those that were being scored at the crash, in up to two batches. The executor's threads and the thread that
-    stops the server may call the methods concurrently.
+    file are those that were being scored at the crash, in up to two batches. Every end of the process without ``close``
+    counts as a crash. The executor's threads and the thread that stops the server may call the methods concurrently.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,11 +97,11 @@ MAX_BATCH_WAIT_S: Seconds = 0.05
 """Batching delay: the longest time for which an idle server waits for more requests before it runs a batch that is not
 full. The requests of one group of videos arrive within a shorter time."""
 MAX_INFLIGHT_BATCHES_PER_CLIENT = 32
-"""Limit of one client's unanswered audio, in full batches. With 32 batches, enough segments of similar length are
-pending that padding is 3 % of a batch; with 8 batches it is 7 %. On a GPU with a large batch budget the client's arena
-holds less than this limit."""
+"""Limit of one client's unanswered audio, as a multiple of the batch budget. With 32 budgets, enough segments of
+similar length are pending that padding is 3 % of a batch; with 8 budgets it is 7 %. On a GPU with a large batch budget
+the client's arena holds less than this limit."""
 RESPONSE_CACHE_SIZE = 4096
-"""Number of answers that are kept for clients that lost their connection and send their requests again."""
+"""Number of requests whose answers are kept, for clients that lost their connection and send their requests again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ class RequestScheduler:
     """A scheduler between the thread that serves clients and the threads of the executor.
 
     Args:
-        suite: gives the batch budget, and the models that the answer to a failed request lists.
+        suite: gives the batch budget, the length to which short segments are padded, and the names of all models.
         crash_count: returns how often the server crashed while it scored the request with an id.
-        on_completed: called, by any thread, when ``pop_completed`` has a new answer.
+        on_completed: called, by any thread and under the scheduler's lock, when ``pop_completed`` has a new answer.
     """
 
     def __init__(self, suite: Suite, crash_count: Callable[[str], int], on_completed: Callable[[], None]) -> None:
@@ -152,7 +152,9 @@ class RequestScheduler:
             return may_admit(own_s, sum(all_s), len(all_s), max_inflight_s=max_inflight_s)
 
     def submit(self, client: Hashable, request_id: str, utterance: Utterance) -> None:
-        """Enqueue a segment. A request that was sent before over a broken connection is not scored a second time.
+        """Enqueue a segment, or answer it at once if its answer is cached or it has crashed the server too often.
+
+        A request whose batch was taken over an earlier, broken connection is not scored a second time.
 
         Raises:
             BadFrame: a connected client already waits for the answer to this id.
@@ -212,7 +214,7 @@ class RequestScheduler:
             return batch
 
     def complete(self, requests: Sequence[Request], answers: Sequence[Answers]) -> None:
-        """Record the answers to requests of a batch, or of a part of it, and queue the answers for the clients."""
+        """Cache the answers to requests of a batch, or of a part of it, and queue them for clients still connected."""
         with self._changed:
             self._running -= len(requests)
             for request, answer in zip(requests, answers, strict=True):

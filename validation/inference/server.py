@@ -212,7 +212,7 @@ class Server:
         self._status.clients = len(self._connections)
 
     def _exchange(self, connection: ClientConnection, events: int) -> None:
-        """Read from a client whose socket has events, and send what the socket accepts."""
+        """Read from a client whose socket has events, and send what the socket accepts; close a broken connection."""
         try:
             if events & (select.EPOLLHUP | select.EPOLLERR):
                 raise ConnectionResetError
@@ -257,7 +257,10 @@ class Server:
 
 @contextmanager
 def listen_unix(path: Path) -> Iterator[socket.socket]:
-    """Listen on a Unix socket that only this user can connect to. Replaces the socket of a server that was killed."""
+    """Listen on a Unix socket that only this user can connect to; delete the socket at the end.
+
+    A socket that exists at the path is replaced, because a server that was killed leaves its socket behind.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:

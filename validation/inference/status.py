@@ -25,10 +25,13 @@ class InferenceStatus:
     clients: int = 0
     """Number of connections now."""
     started_s: float = field(default_factory=time.monotonic)
-    """Start of the server, by the monotonic clock."""
+    """Time at which the models were loaded and tested, by the monotonic clock."""
 
     def describe(self) -> dict[str, Any]:
-        """Return all counters since the start of the server, in JSON types."""
+        """Return the counters since the server became ready, and the present state, in JSON types.
+
+        ``out_of_memory`` also counts the batches of the warm-up.
+        """
         suite, executor, padding = self.suite, self.executor.stats, self.suite.padding
         spent_s = executor.spent_s()
         models_s = sum(stats.wall_s for stats in suite.stats.values())

@@ -1,6 +1,7 @@
 """The interface of one model, and the batch that a model scores.
 
-This module imports no package that a bare GPU machine may lack.
+This module needs only numpy and ``validation.domain``, because the GPU benchmark runs on machines without the other
+packages.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ class SegmentModel(Protocol):
     columns: ClassVar[tuple[Column, ...]]
     """One column for every key that the model may put into ``Scored.values``."""
     languages: frozenset[str] | None
-    """Normalised codes of the languages that the model can identify; None if the model identifies no languages."""
+    """Normalised codes of the languages that the model can identify; None for a model that is no LID model."""
     revision: str
     """The weights and the variant of the computation, such as ``<hash>-float32``. Every manifest records it."""
 

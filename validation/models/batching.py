@@ -75,7 +75,7 @@ def plan_batches(durations_s: Sequence[Seconds], budget_s: Seconds, *, min_padde
 
     If the longest items do not fit in memory, the first batch already shows it. A batch holds as many items as the
     budget allows. Each item costs as much as the longest item of its batch. An item that exceeds the budget is a batch
-    by itself.
+    of its own.
 
     Args:
         durations_s: the length of each item.
@@ -175,10 +175,13 @@ class BatchBudget:
         self._path = path
         self.seconds = min(start_s, _read_budget(path) or start_s)
         self.overruns = 0
-        """The number of batches so far that did not fit in GPU memory."""
+        """How often a batch, or a part of one, was split in this process because it did not fit in GPU memory."""
 
     def shrink_after_oom(self, cost_s: Seconds) -> None:
-        """Lower the budget to half the cost ``cost_s`` of a batch that did not fit in GPU memory; save the budget."""
+        """Lower the budget to half the cost ``cost_s`` of a batch that did not fit in GPU memory; save the budget.
+
+        A budget that is lower already stays unchanged.
+        """
         self.overruns += 1
         if cost_s / 2 < self.seconds:
             log.warning(
@@ -189,7 +192,7 @@ class BatchBudget:
 
 
 def budget_path(suite: str, revisions: Mapping[str, str], gpu: str | None) -> Path:
-    """Locate the file that keeps a suite's budget. Each combination of weights and GPU has a file of its own.
+    """Locate the file that keeps a suite's budget. Each combination of suite, revisions and GPU has a file of its own.
 
     Args:
         suite: the name of the suite.
@@ -259,8 +262,8 @@ class Bisection:
     def answer(self, batch: Batch, answering: Answering) -> list[Answer]:
         """Return one answer per item of a batch, in order. ``answering`` is what ``launch_model`` returned for it.
 
-        An item that fails in a batch by itself is ``Unscored``, with the fault ``out_of_memory`` if the item does not
-        fit in GPU memory, else ``model_failed``.
+        An item that fails although it is alone in its batch is ``Unscored``, with the fault ``out_of_memory`` if it
+        does not fit in GPU memory, else ``model_failed``.
 
         Raises:
             GpuLost: this process cannot use the GPU any more. No item is the cause.

@@ -54,7 +54,7 @@ def run_deep_check(root: Path | None = None) -> Iterator[WeightsCheck]:
     if ``root`` is None.
 
     Raises:
-        BadInput: a weights folder does not load, so nothing can be compared.
+        BadInput: a weights folder does not load. Its checks, and all checks after them, are not made.
     """
     assets = open_weights_folder("indicconformer-600m", root).path / "assets"
     clips = [read_clip(name) for name in SUITES["indic"].known_clips]

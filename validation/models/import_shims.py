@@ -50,7 +50,7 @@ def _absent_extension() -> ModuleType:
 
 
 def _refuse(function: Any) -> Any:
-    """Replace a function of the extension by a function that raises RuntimeError."""
+    """Return a function that raises RuntimeError, in place of ``function``, which needs the extension."""
 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError(f"torchaudio.{function.__name__} is compiled for CUDA, and this torch has none")

@@ -58,7 +58,7 @@ class LanguageLabels:
     def make_answer(self, label_p: NDArray[np.float64], declared: str | None) -> Scored:
         """Make the answer for one segment from its (L,) label probabilities.
 
-        ``declared_p`` is None if the model does not know the declared language.
+        ``declared_p`` is None if no language is declared or the model does not know the declared language.
         """
         code_p = self.sum_per_language(label_p)
         likeliest = int(code_p.argmax())

@@ -107,7 +107,8 @@ class MmsLid:
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            BadInput: the folder holds another kind of model, or VFLEET_WEIGHTS is not set.
+            BadInput: the folder holds another kind of model, VFLEET_WEIGHTS is not set, or the settings ask for a
+                missing GPU.
         """
         weights = open_weights_folder("mms-lid-256", root)
         device_config = device_config or device_from_settings()

@@ -17,10 +17,11 @@ class ScoringJob(Protocol):
     """A job of a scorer: the submitted utterances, and the answers that have arrived so far."""
 
     def wait(self, timeout_s: Seconds | None = None) -> bool:
-        """Wait until the job has ended, at most ``timeout_s``; return whether it has ended.
+        """Wait until the job has ended, at most ``timeout_s`` (None sets no limit); return whether it has ended.
 
         Raises:
             Transient: the models could not answer. The caller may submit the same utterances again.
+            Permanent: the inference server rejects this client, so a repetition would fail too.
         """
         ...
 
@@ -46,7 +47,10 @@ class Scorer(Protocol):
     """The columns of each model, by model name, in the order of a shard."""
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
-        """Start to score utterances with every model; return the job at once. Any thread may call this method."""
+        """Return, at once, a job that scores utterances, each with the models that it requests.
+
+        The models may work in the background, or only while ``ScoringJob.wait`` runs. Any thread may call this method.
+        """
         ...
 
 
@@ -54,7 +58,10 @@ class SyncScorerMixin:
     """A mixin for scorers whose models run in the caller's thread."""
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Score utterances with every model; return one mapping from model name to answer per utterance, in order."""
+        """Score utterances; return one mapping from model name to answer per utterance, in order.
+
+        The mapping has one answer per requested model.
+        """
         raise NotImplementedError
 
     def begin(self, utterances: Sequence[Utterance]) -> "SyncScoringJob":
@@ -160,7 +167,7 @@ class ModelSubsetScorer:
     columns: Mapping[str, Sequence[Column]]
 
     def begin(self, utterances: Sequence[Utterance]) -> ScoringJob:
-        """Start to score utterances with the models of the subset; return the job at once."""
+        """Return, at once, a job that scores utterances with the models of the subset."""
         wanted = tuple(self.columns)
         return self.whole.begin([replace(utterance, requested_models=wanted) for utterance in utterances])
 

@@ -1,8 +1,9 @@
 """Test a suite on this machine: every model must answer noise and silence, and the suite must recognise known speech.
 
 The probes, noise and silence, detect a model, driver or GPU that does not work. The clips with known text detect
-weights that load without an error but are wrong. The inference server runs both tests at each start. `vfleet doctor`
-runs the probes, and `vfleet weights check --deep` reports the result of each model for each clip.
+weights that load without an error but are wrong. At each start the inference server scores the clips, and noise in its
+warm-up; while it serves, it runs the probes on a model that failed on a whole batch. `vfleet doctor` runs the probes,
+and `vfleet weights check --deep` reports the recognised text and languages of each clip of the suite `indic`.
 
 `python -m validation.models.self_test` loads the suite and runs both tests. The bootstrap of a box runs this command
 as a process of its own. If a driver, GPU or weight file crashes that process, the bootstrap can still destroy the
@@ -114,7 +115,7 @@ class TranscribedClip:
     cer: float
     """The CER of the recognised text; 1 if the CER is undefined."""
     languages: Mapping[str, str | None]
-    """The likeliest language by model name, for each LID model; None if the model gave no answer."""
+    """The likeliest language by model name, for each LID model; None if the model gave no answer or names none."""
 
 
 def check_speech(suite: Suite) -> list[TranscribedClip]:

@@ -57,7 +57,7 @@ class SileroVad:
 
 
 def make_answer(speech_p: NDArray[np.float32], samples: int) -> Scored:
-    """Make the answer for a segment of so many samples from the probability of speech in each of its windows."""
+    """Make the answer for a segment of ``samples`` samples from the probability of speech in each of its windows."""
     true_samples = np.minimum(WINDOW_SAMPLES, samples - np.arange(len(speech_p)) * WINDOW_SAMPLES)
     is_speech = speech_p >= SPEECH_P
     speech_samples = int(true_samples[is_speech].sum())

@@ -96,10 +96,11 @@ class Suite(SyncScorerMixin):
         self.reset_stats()
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, Answer]]:
-        """Score utterances with every model.
+        """Score utterances, each with the models that it requests.
 
-        An answer depends only on its own utterance. Audio that no model can score (``too_short``, ``not_finite``) and
-        audio on which a model fails (``model_failed``) get the answer ``Unscored`` and raise no error.
+        An answer depends only on its own utterance. The answer is ``Unscored``, and no error is raised, for audio that
+        no model can score (``too_short``, ``not_finite``), for audio that a model refuses or on which it fails
+        (``model_failed``, ``out_of_memory``), and for a model that the cascade skips (``not_asked``).
 
         Returns:
             For each utterance, in input order, one answer per requested model, by the model's name. Audio that no model
@@ -269,7 +270,8 @@ def load_suite(name: str, *, threads: int | None = None) -> Suite:
         threads: the number of CPU threads of each model; None uses all cores that this process may use.
 
     Raises:
-        BadInput: there is no such suite, or the packages of its extra are not installed.
+        BadInput: there is no such suite, the packages of its extra are not installed, or a setting of the models cannot
+            be met here, such as VFLEET_DEVICE=cuda without a GPU.
         WeightsRefused: a weight file is missing or altered.
         BadRules: the rules read columns that no model of the suite has.
     """

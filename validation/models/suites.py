@@ -17,8 +17,9 @@ class Cascade:
     """A condition for skipping one LID model: the other LID models confirm the declared language of a segment.
 
     The language is confirmed if it is the likeliest language of every other model, with at least the probability that
-    ``min_declared_p`` sets for that model. If a model disagrees, abstains or fails, all models score the segment.
-    So all models still score every segment with a wrong label. The cascade only saves the last confirmation of a label.
+    ``min_declared_p`` sets for that model. If one of them disagrees, abstains or fails, all models score the segment.
+    So all models still score every segment whose label is in doubt. The cascade only saves the last confirmation of a
+    label.
     """
 
     name: str
@@ -148,11 +149,12 @@ SUITES: Mapping[str, SuiteSpec] = {
         cascade=Cascade("cascade-1", skipped_model="mms", min_declared_p={"conformer": 0.5, "voxlingua": 0.8}),
     ),
 }
-"""Every suite by name. A new model is one module that implements ``SegmentModel``, and one line here."""
+"""Every suite by name. CONTRIBUTING.md tells how to add a model; a LID model also needs an entry in
+``label_files``."""
 
 
 def cascade_name_of(suite: str) -> str:
-    """Return the name of the suite's cascade, or ``all`` for a suite that scores every segment with every model."""
+    """Return the name of the suite's cascade; ``all`` for a suite without a cascade, and for an unknown suite."""
     cascade = find_cascade(suite)
     return cascade.name if cascade else "all"
 

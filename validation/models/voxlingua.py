@@ -81,7 +81,7 @@ class VoxLingua107:
     In speechbrain an answer depends on the rest of the batch. Here it does not: convolutions reflect at each item's own
     end, and the loudest frame, the mean and the pooling cover an item's own frames only. The model computes in single
     precision on every device, because its pooling subtracts squares, which would lose accuracy in half precision. If
-    the settings let the large networks compute in half precision, this model multiplies in TF32, as its revision says.
+    the large networks compute in half precision on a GPU, this model multiplies in TF32, as its revision says.
     """
 
     name: ClassVar[str] = "voxlingua"
@@ -100,7 +100,8 @@ class VoxLingua107:
 
         Raises:
             WeightsRefused: a file is missing or altered.
-            BadInput: the folder holds another kind of model, or VFLEET_WEIGHTS is not set.
+            BadInput: the folder holds another kind of model or any code, VFLEET_WEIGHTS is not set, or the settings ask
+                for a missing GPU.
         """
         weights = open_weights_folder("voxlingua107-ecapa", root)
         device_config = device_config or device_from_settings()

@@ -143,7 +143,7 @@ def sha256_of(path: Path) -> str | None:
 
 
 def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
-    """Convert one entry of ``weights.toml``; raise ``BadInput`` if a key is missing."""
+    """Convert one entry of ``weights.toml``; raise ``BadInput`` if a key is missing or has a value of a wrong type."""
     match entry:
         case {"source": str(source), "packages": list(packages), "licence": str(licence), "files": dict(named)}:
             pinned = [WeightFile(name, pin["sha256"], tuple(pin["parts"])) for name, pin in named.items()]

@@ -87,7 +87,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
         lock: the path of the lock; by default VFLEET_WEIGHTS_LOCK, or ``weights.lock`` in ``root`` if that is not set.
 
     Raises:
-        BadInput: VFLEET_WEIGHTS is not set.
+        BadInput: VFLEET_WEIGHTS is not set, or a line of the lock is damaged.
         WeightsUnlocked: an existing or required file has no hash in the lock.
         WeightsRefused: a file is missing or altered. The message states the file and both hashes.
     """
@@ -110,7 +110,7 @@ def open_weights_folder(model: str, root: Path | None = None, lock: Path | None 
 
 
 def hash_weights_folders(root: Path) -> dict[str, str]:
-    """Compute the sha256 of every file in the weights folders below ``root``.
+    """Compute the sha256 of every file in the weights folders below ``root``, without hidden and unused files.
 
     Returns:
         Hashes by ``<model>/<file>``, sorted.

@@ -118,7 +118,7 @@ def _convert_error(error: Exception, store: ObjectStore, key: str) -> FleetError
 
 
 def _convert_not_found(store: ObjectStore, key: str, address: str, *, is_s3_response: bool) -> FleetError:
-    """Return the error for a response or a folder without the object: the object, the folder or the store is wrong."""
+    """Return the error for "not found": the object is missing, the folder is gone, or the server is no S3 store."""
     if isinstance(store, LocalStore) and not Path(str(store.prefix)).is_dir():
         return Unreachable("object store", address, _reachability_advice(store), "the folder is gone")
     if isinstance(store, S3Store) and not is_s3_response:  # any web server may respond 404; S3 adds its error code

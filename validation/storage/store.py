@@ -125,7 +125,7 @@ def get_bytes(store: ObjectStore, key: str) -> bytes:
 
 
 def put_if_absent(store: ObjectStore, key: str, payload: bytes) -> None:
-    """Write an object only if no object has this key. If several clients write one key at once, one of them succeeds.
+    """Write an object only if no object has this key. If several clients write one key at once, only one succeeds.
 
     Raises:
         ObjectExists: an object with this key exists; it was not changed.
@@ -274,7 +274,9 @@ def _open_s3(parts: SplitResult, settings: Settings, credentials: CredentialSour
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Check that an endpoint is only ``http://`` or ``https://`` and a host. A path would become part of every key.
+    """Check that an endpoint is only ``http://`` or ``https://`` and a host, with a port or a user at most.
+
+    A path would become part of every key.
 
     Raises:
         BadInput: the endpoint is invalid. The message names the part to remove, and contains no password.
@@ -307,7 +309,7 @@ def _check_bucket(parts: SplitResult, endpoint: str) -> None:
 
 @contextmanager
 def hidden_aws_variables() -> Iterator[None]:
-    """Remove all ``AWS_*`` variables from the environment while the ``with`` block creates a client of a store.
+    """Remove all ``AWS_*`` variables from the environment of the process while the ``with`` block creates a client.
 
     The client library reads these variables, and so does the copy of it in polars. Explicit arguments do not override
     all of them. ``AWS_ENDPOINT_URL_S3`` and ``AWS_PROXY_URL`` of another program would send signed requests to another

@@ -43,7 +43,8 @@ RESTART_S: Seconds = 10.0
 MAX_RESTARTS = 10
 """The box is destroyed when its worker exits more often than this within an hour."""
 DRAIN_TIMEOUT_S: Seconds = 180.0
-"""Time limit for the drain of the worker, after which it is killed. The worker's own grace is two minutes."""
+"""Time limit for the drain of the worker, after which it is killed. The worker's own grace (VFLEET_DRAIN_GRACE_S) is
+two minutes by default."""
 DESTROY_TRIES = 30
 DESTROY_PAUSE_S: Seconds = 60.0
 SELF_TEST = (sys.executable, "-m", "validation.models.self_test")
@@ -84,6 +85,7 @@ class InstanceInfo:
 class BoxEndPolicy:
     """A rule for when a box must be destroyed: past its lifetime, idle, or with a worker that exits too often.
 
+    A box is idle if no flow has run for ``idle_s``, counted from the start of the box at the earliest.
     All times are of one monotonic clock, in seconds.
     """
 
@@ -113,8 +115,9 @@ def find_box_problem(
 ) -> str | None:
     """Return the reason why this box cannot work; None if it can.
 
-    The cheapest checks come first: the ordered GPU is visible, the driver supports the CUDA version of this image,
-    enough disk is free, the ledger is at the migration of this code, and the models load and answer.
+    The cheapest checks come first: the ordered GPU is visible and its driver supports the CUDA version of this image
+    (both only if GPU_TYPE is set), enough disk is free, the ledger is at the migration of this code, and the models
+    pass the self-test.
 
     Args:
         environment: the environment of the box.
@@ -149,7 +152,12 @@ def check_ledger(database_url: str) -> None:
 
 
 def find_gpu_problem(wanted: str, found: str | None) -> str | None:
-    """Return the problem of a box's GPUs, given the output of ``query_nvidia_smi``; None without a problem."""
+    """Return the problem of a box's GPUs; None without a problem.
+
+    Args:
+        wanted: the name of the ordered GPU, which a visible GPU must have.
+        found: the output of ``query_nvidia_smi``. The driver of the first GPU in it is checked.
+    """
     if found is None or wanted not in found:
         return f"no {wanted} is visible: the driver shows {found or 'nothing'}"
     needs, driver = find_built_cuda_major(), found.splitlines()[0].rpartition(",")[2].strip()
@@ -157,7 +165,7 @@ def find_gpu_problem(wanted: str, found: str | None) -> str | None:
 
 
 def find_model_problem(environment: Mapping[str, str], command: Sequence[str] = SELF_TEST) -> str | None:
-    """Run the self-test of the models; return the reason of its failure, None if all models answer.
+    """Run the self-test of the models; return the reason of its failure, None if it passes.
 
     The self-test runs in its own process, because it may crash.
     """
@@ -248,9 +256,10 @@ def _drain(worker: subprocess.Popen[bytes]) -> None:
 
 
 def destroy_self(instance: InstanceInfo, *, clock: Clock, transport: httpx.BaseTransport | None = None) -> bool:
-    """Ask the vendor to destroy this instance, for about half an hour; return whether the vendor confirmed.
+    """Ask the vendor to destroy this instance until it confirms; return whether the vendor confirmed.
 
-    On a machine that is not rented, return False at once.
+    The vendor is asked at most ``DESTROY_TRIES`` times, with pauses of ``DESTROY_PAUSE_S``. On a machine that is not
+    rented, return False at once.
     """
     if instance.instance_id is None:
         return False

@@ -71,7 +71,8 @@ def current_identity() -> ProcessIdentity:
 def is_confirmed_dead(identity: str) -> bool:
     """Return whether the process with this identity has certainly ended.
 
-    Return False if the process belongs to another machine or namespace, because its pid cannot be checked here.
+    Return False if the process belongs to another machine or namespace, because its pid cannot be checked here, or if
+    the text is no identity.
     """
     other = ProcessIdentity.parse(identity)
     return (

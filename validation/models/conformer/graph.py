@@ -83,7 +83,7 @@ def count_symbols(head: Graph) -> int:
 
 
 def write_graph(graph: Graph, path: Path) -> None:
-    """Write a graph as two files: the graph, and ``<name>.data`` with all external weights."""
+    """Write a graph as two files: the graph, and ``<name>.data`` with all external weights, if there are any."""
     proto = ModelProto()
     proto.CopyFrom(graph.proto)
     data = path.with_name(f"{path.name}.data")
@@ -102,7 +102,7 @@ def consolidate_repository(source: Path, target: Path) -> None:
     """Copy the CTC model from a download of IndicConformer's repository, with the encoder's weights in one file.
 
     The graphs of the transducer are left out. Weights keep their bytes, so all answers stay the same. Both layouts
-    load, but five files are quicker to copy to many machines than four hundred. Symbolic links are followed.
+    load, but fewer than ten files are quicker to copy to many machines than four hundred. Symbolic links are followed.
 
     Args:
         source: a download of the repository.

@@ -66,7 +66,8 @@ def build_network(encoder: Graph, head: Graph) -> FastConformer:
     merged (convolutions with the batch norms after them, equal parameters), but it names each node after its module.
 
     Raises:
-        UnsupportedGraph: a weight is missing, has another shape, or is not used by the network.
+        UnsupportedGraph: a weight is missing, has another shape, or is not used by the network; or a depthwise
+            convolution is causal.
     """
     uses = _find_uses(encoder)
     _refuse_causal(encoder)
@@ -220,7 +221,9 @@ def _compute_constant(graph: Graph, name: str, producers: Mapping[str, NodeProto
 
 
 def _refuse_unused(graph: Graph, used: set[str]) -> None:
-    """Check that the network uses every weight of a graph. An unused weight may be an adapter or another kind of norm.
+    """Check that the network uses every weight of a graph: every float initialiser of more than one element.
+
+    An unused weight may be an adapter or another kind of norm.
 
     Raises:
         UnsupportedGraph: the network does not use a weight.

@@ -31,7 +31,7 @@ attention grows with the square of the length, and the exported graph fails beyo
 FRAME_S: Seconds = 0.08
 """The duration of one frame of the network's output."""
 WINDOW_FRAMES = 12
-"""The window of ``worst_window_lp``: about one second."""
+"""The length of the windows of ``worst_window_lp`` in frames: about one second."""
 MAX_LATTICE_CELLS = 1 << 26
 """The greatest product of frames and states that is aligned at once. It needs half a GB of memory, and is enough for a
 transcript of 4,400 tokens on ten minutes of audio."""
@@ -216,7 +216,7 @@ class SegmentResult:
 
 
 def worst_window_lp(frame_lp: NDArray[np.float64], best_lp: NDArray[np.float64]) -> float:
-    """Score the least likely second of an alignment.
+    """Return how much less likely than the likeliest symbols an alignment is in its worst second.
 
     ctc-segmentation rates utterances by the same minimum over windows (Kürzinger et al. 2020), because a mean over the
     whole utterance hides one wrong word. Audio that is shorter than a window counts as one window.

@@ -143,7 +143,8 @@ class TokenizedTranscript:
     words: tuple[int, ...]
     """The index of the word of each token; -1 for a wildcard."""
     covered: float | None
-    """The share of letters, marks and digits that the tokens spell; wildcards spell none. None for an empty text."""
+    """The share of letters, marks and digits that the tokens spell; wildcards spell none. None for a text without
+    any."""
 
     @property
     def known_tokens(self) -> int:

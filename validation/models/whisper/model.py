@@ -25,7 +25,7 @@ class Likelihood:
     """The log-probabilities of the stored transcript and of the recognised text on the audio, in nats."""
 
     tokens: int
-    """The number of tokens of the transcript."""
+    """The number of tokens of the transcript, in its likeliest spelling."""
     transcript_lp: float
     """The mean over the tokens of the transcript."""
     greedy_lp: float
@@ -131,7 +131,7 @@ class SegmentState:
     tokens: list[tuple[int, ...]] = field(default_factory=list)
     """The recognised tokens of each piece."""
     spellings: tuple[TokenizedText, ...] = ()
-    """Spellings of the transcript; empty if the transcript cannot be compared with the recognised text."""
+    """Spellings of the transcript; empty if it is too long or cannot be compared with the recognised text."""
     likelihood: Likelihood | None = None
 
     @property
@@ -153,7 +153,10 @@ class SegmentState:
 
     @property
     def language(self) -> str | None:
-        """The language to transcribe in; None if Whisper does not know the declared language."""
+        """The language to transcribe in; None if Whisper does not know the declared language.
+
+        It is the likeliest language if none is declared or Whisper is confident of it, else the declared language.
+        """
         likeliest, p = max(self.languages.items(), key=lambda item: item[1])
         if not self.declared:
             return likeliest

@@ -1,6 +1,7 @@
 """The services that a worker needs to process chunks, and one leased chunk from its claim to its commit.
 
-What writes a shard is imported when a shard is written: a flow process that finds no work needs no pyarrow.
+The modules that write a shard are imported only when one is written: a flow process that finds no work needs no
+pyarrow.
 """
 
 import time
@@ -60,10 +61,10 @@ class ChunkContext:
     def claim(
         self, chunk_id: UUID, *, flow_run_id: UUID | None, size: int, languages: Sequence[str]
     ) -> ChunkClaim | None:
-        """Claim a chunk under the token ``chunk_id``; return None if no video is pending or the worker drains.
+        """Claim a chunk under the token ``chunk_id``; return None if no video can be claimed or the worker drains.
 
         The caller draws the token at random. If the answer to a claim was lost, a call with the same token returns that
-        claim.
+        claim, even in a drain.
         """
         if chunk_id not in self._requested_at and self.draining():
             return None
@@ -81,7 +82,7 @@ class ChunkContext:
 
     @contextmanager
     def open_chunk(self, claim: ChunkClaim, *, flow_run_id: UUID | None) -> Iterator["LeasedChunk"]:
-        """Renew the lease of a claim while the block runs. At its end, release the videos that are not committed.
+        """Renew the lease of a claim while the block runs. At its end, release the chunk unless it is committed.
 
         An error that ends the block costs no video an attempt. Only ``commit`` counts attempts, for the errors of
         ``VIDEO_ERRORS``.
@@ -120,10 +121,11 @@ class ChunkContext:
                 chunk.release(cause)
 
     def can_read_validated_video(self) -> bool:
-        """Return whether at least one video that was validated before can be read from the source now.
+        """Return whether one of up to three earlier validated videos can be read from the source now.
 
         Raises:
             Transient: the ledger or the store does not answer.
+            BadInput: the store rejects this client.
         """
         for video in peek_validated(self.engine, self.settings.worker_id):
             with suppress(Permanent):
@@ -232,8 +234,9 @@ class LeasedChunk:
     def release(self, cause: Exception | None = None) -> None:
         """Return the videos to the queue, and delete a shard that the ledger does not know.
 
-        If the ledger does not answer, the shard is kept, because an earlier commit may have arrived. The sweep then
-        takes the chunk back, unless it is committed.
+        If the ledger says that the chunk is committed, the shard is kept and ``committed`` is set. If the ledger does
+        not answer, the shard is kept too, because an earlier commit may have arrived. The sweep then takes the chunk
+        back, unless it is committed.
 
         Args:
             cause: the error that ended the chunk; None if there was none.

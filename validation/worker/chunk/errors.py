@@ -1,8 +1,8 @@
 """Classify the errors of a chunk: errors of one video, and errors that the next chunk would have too.
 
 Only the errors of ``VIDEO_ERRORS`` are errors of a video and cost it an attempt. Every other error, known or unknown,
-is an error of the box, a service, a setting or this program. It returns the video to the queue unchanged. A flow run
-reports its final error to the worker, so that the worker stops claiming when every run would fail.
+is an error of the box, a service, a setting or this program. It returns the video to the queue and costs no attempt. A
+flow run reports its final error to the worker, so that the worker stops claiming when every run would fail.
 """
 
 import json
@@ -31,7 +31,7 @@ VIDEO_ERRORS = (*NO_OBJECT_ERRORS, TarCorrupt, TarUnsafe, BadLayout, NoSegments,
 
 
 class SourceMismatch(BadInput):
-    """All videos of a chunk fail for the same reason: the cause is the source or its address, not a video."""
+    """All videos of a chunk fail alike, and no validated video can be read: the source or its address is wrong."""
 
     def __init__(self, chunk_id: object, failures: int, first: str) -> None:
         self.chunk_id = chunk_id
@@ -68,7 +68,8 @@ OUTCOME_FILE_VARIABLE = "VFLEET_OUTCOME_FILE"
 STOP_ERRORS = (BoxKeyRejected, StoreRefused, SourceMismatch)
 """Errors after which the worker stops at once, because the next chunk would probably fail with the same error."""
 MAX_EQUAL_REFUSALS = 3
-"""The worker stops after this many flow runs in a row that ended with the same error."""
+"""The worker stops after this many flow runs in a row that reported an error of the same class. A run that ended with a
+transient error or a lost claim reports nothing, and does not interrupt the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def take_outcome(path: Path) -> RunOutcome | None:
 
 
 class RefusalStreak:
-    """A count of the last flow runs in a row that ended with the same error."""
+    """A count of the latest outcomes in a row whose errors have the same class."""
 
     def __init__(self) -> None:
         self._kind, self._count = "", 0

@@ -78,7 +78,7 @@ class LeaseRenewer:
             raise self._lost
 
     def renew(self) -> None:
-        """Renew the lease once. If the ledger does not answer, the next renewal comes after ``RETRY_S``."""
+        """Renew the lease once. After an error of the ledger, the next renewal comes after about ``RETRY_S``."""
         sent_at = time.monotonic()
         try:
             renew_chunk(self._engine, self._claim, self._progress())

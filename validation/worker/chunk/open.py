@@ -35,8 +35,10 @@ def open_chunk_context(settings: Settings) -> ChunkContext:
     """Open ledger, object stores and models. Check that each answers, before a chunk is claimed.
 
     Raises:
-        Unreachable: a service does not answer; the message contains its address.
-        BadInput: a setting is wrong; the message contains its name.
+        Transient: a service does not answer (``Unreachable``, whose message contains the address), or no store
+            credential is issued to this box yet.
+        BadInput: a setting is wrong, the ledger is at another migration, or a store rejects this box.
+        ServerRejectedClient: the inference server rejects this process.
     """
     validate_settings(settings)
     engine = open_ledger(settings)

@@ -18,7 +18,7 @@ from validation.worker.chunk.errors import VIDEO_ERRORS, SourceMismatch, find_co
 from validation.worker.chunk.prefetch import ChunkStopped, PrefetchLimiter
 
 RATE_WINDOW = 10
-"""Number of recent videos over which the worker's segments per second are averaged."""
+"""The reported segments per second are the average over this many videos of the chunk that were scored last."""
 POLL_INTERVAL_S: Seconds = 0.5
 """Period at which the wait for answers checks the lease, the request to drain, and which videos are complete."""
 DRAIN_GRACE_SHARE = 0.5
@@ -136,7 +136,7 @@ class ChunkRunner:
         return report
 
     def fail_missing(self, number: int, cause: Exception) -> None:
-        """Record the missing videos of a group as failed, after retries have failed. This costs them no attempt.
+        """Record the missing videos that ``cause`` names as failed, after retries have failed. They lose no attempt.
 
         Raises:
             cause: the error is not a ``GroupIncomplete``, so it is not about single videos.
@@ -195,6 +195,7 @@ class ChunkRunner:
 
         Raises:
             Transient: the models could not answer; call again. The rows of complete videos are kept.
+            ClaimLost: ``ensure_held`` raised it.
         """
         started_at = time.monotonic()
         job = self._submit(number)
@@ -271,15 +272,16 @@ class ChunkRunner:
     def failures_to_commit(self, *, source_is_sound: Callable[[], bool] = lambda: False) -> list[VideoFailure]:
         """Return the failures to record in the queue. Uncharged ones are recorded with a back-off, and cost no attempt.
 
-        If no video of the chunk could be fetched, uncharged failures are left out: a service was down, and these videos
-        return to the queue unchanged.
+        If no video of the chunk was scored and no failure is charged, the uncharged failures are left out: a service
+        was down, and these videos return to the queue unchanged.
 
         Args:
             source_is_sound: a function that returns whether an earlier validated video can be read. It is called if all
                 videos fail alike. If it returns True, the failures are those of the videos.
 
         Raises:
-            SourceMismatch: two or more videos, all of the chunk, fail for the same reason; no video is charged.
+            SourceMismatch: two or more videos, all of the chunk, fail for the same reason, and ``source_is_sound``
+                returns False. No video is charged.
         """
         with self._lock:
             failures, errors = list(self.failures.values()), list(self._errors.values())

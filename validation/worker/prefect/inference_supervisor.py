@@ -20,9 +20,9 @@ from validation.inference.protocol import INFERENCE_SOCKET_VARIABLE, SuiteInfo, 
 
 FIRST_PAUSE_S: Seconds = 1.0
 MAX_BACKOFF_S: Seconds = 60.0
-"""The pause before a restart doubles from FIRST_PAUSE_S to MAX_BACKOFF_S while no server becomes ready."""
+"""The pause before a restart doubles with each restart, from FIRST_PAUSE_S to MAX_BACKOFF_S."""
 STABLE_AFTER_S: Seconds = 60.0
-"""If a server ran for longer than this after it was ready, the next pause is FIRST_PAUSE_S again."""
+"""If a server last became ready longer ago than this, the next pause is FIRST_PAUSE_S again."""
 MAX_FAILED_STARTS = 5
 """The worker ends after this many failed starts in a row, because the machine is probably broken."""
 CHECK_PERIOD_S: Seconds = 15.0

@@ -22,8 +22,9 @@ from validation.worker.profile import is_confirmed_dead
 Result = TypeVar("Result")
 
 LEDGER_CALL_TIMEOUT_S: Seconds = 10.0
-"""Time limit of one ledger call of a registered worker. The limit is longer than the timeouts of a lock and of a
-connection. The end of a worker waits for at most one heartbeat and one retirement."""
+"""Time limit of one ledger call of a registered worker, as long as that of a connection and longer than that of a lock.
+The end of a worker waits for at most four such calls, one after the other: its fatal error, the announcement of its
+drain, a heartbeat in progress and its retirement."""
 JITTER = 0.25
 """Share of the period by which a heartbeat may come early or late. The jitter keeps a hundred boxes from sending their
 heartbeats at the same time."""
@@ -105,7 +106,7 @@ class WorkerRegistration:
         await self._call_logged(retire_worker)
 
     def _end_worker(self, reason: str) -> None:
-        """Log the reason and send SIGTERM to this process, which drains it."""
+        """Log the reason, stop the heartbeats, and send SIGTERM to this process, which drains it."""
         log.error("%s; this worker ends", reason)
         self._retiring.set()
         signal.raise_signal(signal.SIGTERM)

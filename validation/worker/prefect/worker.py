@@ -77,7 +77,7 @@ class VastGpuWorker(ProcessWorker):
     Flow processes that run longer, or at a second signal, are terminated, and their runs are marked Crashed with the
     reason; the exit code is 0. If Prefect's loops fail, the worker drains likewise and ends with another exit code. In
     every case the worker's chunks are released and its row shows `offline`, if the ledger answers. If the ledger does
-    not answer, the end of the worker is delayed by a few seconds.
+    not answer, each of up to four calls delays the end of the worker by at most ``LEDGER_CALL_TIMEOUT_S``.
     """
 
     type = "vast-gpu"
@@ -114,7 +114,7 @@ class VastGpuWorker(ProcessWorker):
             _exit_with(refusal)
 
     async def __aenter__(self) -> Self:
-        """Register in the ledger, start the inference server, connect to Prefect.
+        """Check settings, work pool and box; register in the ledger, start the inference server, connect to Prefect.
 
         This is not done in `setup`, because Prefect raises an error of `setup` inside an exception group.
 
