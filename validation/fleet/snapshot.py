@@ -61,7 +61,7 @@ class DesiredFleet:
     boxes: int
     """Number of ordered boxes."""
     chunks_left: int
-    """Number of claimable and open chunks. More boxes than chunks would be idle."""
+    """Number of open chunks and of chunks that the pending videos make. More boxes than chunks would be idle."""
     max_usd_per_box: float
     """The most that one box may cost, in dollars per hour."""
     max_per_host: int = 3

@@ -76,7 +76,7 @@ class RentedInstance:
 
 @dataclass(frozen=True, slots=True)
 class FleetBudget:
-    """The order of a fleet, the cost of its boxes until now, and the work that is left."""
+    """The order of a fleet, the cost of its boxes until now, and the work that is left in the whole ledger."""
 
     fleet: str
     now: datetime
@@ -142,7 +142,7 @@ class RentalRequest:
 
 @dataclass(frozen=True, slots=True)
 class SpendCheck:
-    """The decrease of the account's credit and the increase of the recorded spend within the last day."""
+    """The decrease of the account's credit and the increase of the fleet's recorded spend within the last day."""
 
     credit_decrease_usd: float
     recorded_spend_usd: float
@@ -173,7 +173,7 @@ def set_target(
 
 
 def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
-    """Order zero boxes for a fleet. With ``abandon`` the next tick destroys its boxes without draining.
+    """Order zero boxes for a fleet. With ``abandon`` its boxes are destroyed without draining, until ``set_target``.
 
     Raises:
         FleetUnknown: the ledger has no fleet with this name.
@@ -192,7 +192,11 @@ def release_lock(engine: Engine, fleet: str, holder: UUID) -> None:
 
 
 def acquire_search_quota(engine: Engine, fleet: str, holder: UUID) -> bool:
-    """Return whether the fleet may search offers now, and count the search if so. Searches of a day are limited."""
+    """Return whether the fleet may search offers now, and count the search if so.
+
+    The first hundred searches of a day (UTC) may be two minutes apart, later searches eight minutes. False if ``holder``
+    does not hold the lock of the fleet.
+    """
     return bool(call_function(engine, "fleet_acquire_search_quota", fleet=fleet, holder=holder)[0][0])
 
 
@@ -211,6 +215,7 @@ def transition_instance(
 ) -> bool:
     """Move a box to the state ``to``, if ``read_transitions`` allows the change. May be repeated.
 
+    The state ``draining`` also marks the worker draining; ``destroyed`` marks it offline and releases its open chunks.
     Returns whether the box is in the state ``to`` now.
     """
     rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
@@ -252,7 +257,10 @@ def record_observations(
 
 
 def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
-    """Ban a vendor's machine for ``ttl_s`` seconds. The third banned machine of one host bans the host."""
+    """Ban a vendor's machine for ``ttl_s`` seconds, or until the end of its earlier ban if that is later.
+
+    If three machines of one host are banned, the host is banned for the same time.
+    """
     call_function(
         engine, "fleet_ban", machine=machine.machine_id, host=machine.host_id, reason=reason, ttl_s=ttl_s
     )  # fmt: skip
@@ -264,7 +272,7 @@ def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
-    """Record the account's credit together with the fleet's recorded spend at this time."""
+    """Record the account's credit together with the fleet's recorded spend at this time. Drop records after 7 days."""
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 
@@ -307,7 +315,7 @@ def read_bans(engine: Engine) -> list[Ban]:
 
 
 def read_spend_check(engine: Engine, fleet: str) -> SpendCheck | None:
-    """Read the spend check of a fleet; None until the account's credit was recorded twice."""
+    """Read the spend check of a fleet; None if no two successive readings of the last day can be compared."""
     rows = [row for row in read_view(engine, "fleet_spend_check") if row["fleet"] == fleet]
     return row_to_dataclass(SpendCheck, rows[0]) if rows else None
 
