@@ -96,7 +96,7 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     to_rent: int = 0
-    """Number of boxes that may be rented if the market has offers: those that are missing, at most the limit per tick."""
+    """Number of boxes that may be rented if the market has offers: the missing boxes, at most the limit per tick."""
     spares: tuple[Offer, ...] = ()
     """Offers to rent instead of those that turn out to be gone."""
     notes: tuple[str, ...] = ()
@@ -211,8 +211,8 @@ def _find_orphans(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> li
 def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> dict[str, Reason]:
     """Return the reason why each faulty box must leave, by label.
 
-    If a large part of the fleet is stopped at once, these boxes get the reason ``account_event``, which bans no machine.
-    If a large part of the fleet sends no heartbeats at once, these boxes get no reason and stay.
+    If a large part of the fleet is stopped at once, these boxes get the reason ``account_event``, which bans no
+    machine. If a large part of the fleet sends no heartbeats at once, these boxes get no reason and stay.
     """
     policy, limit = snapshot.policy, snapshot.desired.max_usd_per_box
     alive = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]

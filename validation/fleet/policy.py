@@ -80,7 +80,7 @@ class ControllerPolicy:
     """Time for which a worker that holds a chunk may complete no video. A working one completes a video within
     minutes."""
     slow_share: float = 0.5
-    """A box is slow if its speed is below this share of the median speed of its fleet's working boxes with the same GPU."""
+    """A box is slow if its speed is below this share of the median of its fleet's working boxes with the same GPU."""
     slow_timeout_s: Seconds = 900.0
     """Time for which a box may be slow before it is replaced."""
     min_measured_boxes: int = 3

@@ -148,7 +148,7 @@ def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: 
 
 
 def _observe(context: ReconcileContext) -> FleetSnapshot:
-    """List the account's instances, record the listing and the credit, and read the snapshot that the plan is made from.
+    """List the account's instances, record the listing and the credit, and read the snapshot for the plan.
 
     The snapshot is read after the recording, because the recording counts absences and sets the times of a status.
     """

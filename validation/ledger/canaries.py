@@ -49,7 +49,7 @@ class PendingCanary:
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """The outcome of a canary in one committed chunk; worker and outcome are None if no such chunk was evaluated yet."""
+    """The outcome of a canary in one committed chunk; worker and outcome are None if no chunk was evaluated yet."""
 
     video_id: str
     suite: str
@@ -69,8 +69,8 @@ class CanaryResult:
 class QuarantinedWorker:
     """A box with a finding that was not cleared. It is quarantined unless ``is_excused``.
 
-    The box answered a canary wrongly, failed videos that other boxes validate, or failed videos whose objects the control
-    plane can read.
+    The box answered a canary wrongly, failed videos that other boxes validate, or failed videos whose objects the
+    control plane can read.
     """
 
     worker_id: str
@@ -88,7 +88,7 @@ class QuarantinedWorker:
     is_excused: bool
     """Whether the box is not quarantined, because so many boxes are wrong that the canaries must be wrong.
 
-    That is: at least three boxes, and over 30 % of the boxes with canary results within a day before or after ``since``."""
+    That is: at least three boxes, and over 30 % of those with canary results within a day before or after ``since``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,8 @@ def insert_canaries(
 def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
     """Record the outcome of a canary; ``finding`` is the reason if the outcome is not ``right``.
 
-    If the outcome quarantines the box, its open chunks are released. A second outcome of the canary in the same chunk is
-    ignored.
+    If the outcome quarantines the box, its open chunks are released. A second outcome of the canary in the same chunk
+    is ignored.
     """
     call_function(
         engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome,

@@ -39,8 +39,9 @@ def claim_chunk(
 ) -> ChunkClaim | None:
     """Claim up to ``size`` pending videos as a new chunk. Chunks with an expired lease are taken back before.
 
-    Videos with crashes are claimed first, in smaller chunks (sql/functions/pick_crash_suspects.sql). While the chunk is open, a second call with the same token returns the same claim, so a call whose reply was lost
-    may be repeated.
+    Videos with crashes are claimed first, in smaller chunks (sql/functions/pick_crash_suspects.sql). While
+    the chunk is open, a second call with the same token returns the same claim, so a call whose reply was lost may be
+    repeated.
 
     Args:
         engine: the ledger.

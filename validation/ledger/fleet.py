@@ -194,8 +194,8 @@ def release_lock(engine: Engine, fleet: str, holder: UUID) -> None:
 def acquire_search_quota(engine: Engine, fleet: str, holder: UUID) -> bool:
     """Return whether the fleet may search offers now, and count the search if so.
 
-    The first hundred searches of a day (UTC) may be two minutes apart, later searches eight minutes. False if ``holder``
-    does not hold the lock of the fleet.
+    The first hundred searches of a day (UTC) may be two minutes apart, later searches eight minutes. False if
+    ``holder`` does not hold the lock of the fleet.
     """
     return bool(call_function(engine, "fleet_acquire_search_quota", fleet=fleet, holder=holder)[0][0])
 

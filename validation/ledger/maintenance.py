@@ -49,7 +49,7 @@ def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | N
 
 
 def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
-    """Requeue videos that are `validating` without an open chunk and were claimed ``older_than_s`` seconds ago or earlier.
+    """Requeue videos that are `validating` without an open chunk and were claimed over ``older_than_s`` seconds ago.
 
     Returns the number of requeued videos. Only an edit by hand makes such videos.
     """
@@ -88,7 +88,7 @@ class VideosUnknown(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """A filter of validated and failed videos. A video must meet every given condition; without conditions, all match."""
+    """A filter of validated and failed videos. A video must meet every given condition; without any, all match."""
 
     video_ids: Sequence[str] | None = None
     status: Literal["validated", "validation_failed"] | None = None

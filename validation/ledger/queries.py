@@ -96,7 +96,8 @@ class Workload:
     """The videos that can be claimed now, and the chunks that are processed or could be processed now."""
 
     claimable_videos: int
-    """Number of pending videos whose back-off is over, without those that wait for a box of an owner that has none online."""
+    """Number of pending videos whose back-off is over. A video that waits for a second witness counts only if a box of
+    another owner is online."""
     open_chunks: int
     slots_online: int
     """Number of flow runs that the workers with the status online execute concurrently, as they registered. A worker

@@ -17,7 +17,7 @@ _CHECK = "check DATABASE_URL and that Postgres is up"
 class LedgerRefused(Permanent):
     """The ledger refused a call, and refuses a retry too.
 
-    The arguments break a rule, the box is at a limit, or this code does not fit the schema or privileges of the database.
+    The arguments break a rule, the box is at a limit, or this code does not fit the schema or the privileges.
     """
 
     def __init__(self, function: str, reason: str) -> None:
@@ -82,8 +82,8 @@ class BoxKeyRejected(BadInput):
 class WorkerQuarantined(BadInput):
     """The worker may not register, send heartbeats or claim, because its box is quarantined.
 
-    The box answered a canary wrongly, failed videos that other boxes validate, or failed videos whose objects the control
-    plane can read.
+    The box answered a canary wrongly, failed videos that other boxes validate, or failed videos whose objects the
+    control plane can read.
     """
 
     def __init__(self, worker_id: str) -> None:

@@ -51,8 +51,8 @@ def read_manifest(path: Path) -> list[Video]:
 
     The encoding is UTF-8, with or without a byte order mark, or UTF-16 with a byte order mark. The columns of a .csv or
     .tsv file are separated by commas, semicolons or tabs. A first line ``sep=;`` and empty rows are skipped, because
-    spreadsheets write them. Column names are not case-sensitive; the keys of .json and .jsonl are. A video that is listed
-    twice with equal values is one video.
+    spreadsheets write them. Column names are not case-sensitive; the keys of .json and .jsonl are. A video that is
+    listed twice with equal values is one video.
 
     Raises:
         BadInput: the file is missing or of another kind, the column ``video_id`` is missing, a row has an invalid
