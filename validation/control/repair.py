@@ -60,8 +60,8 @@ class ChunksOpen(BadInput):
 def repair(engine: Engine, results: ObjectStore, *, dry_run: bool = False) -> Iterator[Repair]:
     """Restore the shards that the ledger does not know, then withdraw the shards whose object is missing or altered.
 
-    Before, chunks of dead holders are taken back (``sweep_stale_claims``). Yields one ``Repair`` per unknown, missing or
-    altered shard. With ``dry_run`` nothing is changed.
+    Before, chunks of dead holders are taken back (``sweep_stale_claims``). Yields one ``Repair`` per unknown, missing
+    or altered shard. With ``dry_run`` nothing is changed.
 
     Raises:
         ChunksOpen: a worker holds a chunk.

@@ -65,11 +65,11 @@ class SweepReport:
     settled: "Sequence[SettledFailure]" = ()
     """Failures reported by boxes of only one owner that the control plane confirmed or refuted."""
     ended_sessions: int = 0
-    """Number of ended database sessions of boxes: their transaction idled or did not end, or they held an advisory lock."""
+    """Number of ended database sessions of boxes that idled in a transaction, did not end it, or held an advisory lock."""
     orphans: Sequence[str] = ()
     """Keys of the deleted orphans."""
     unknown_shards: Sequence[str] = ()
-    """Keys of complete shards that this ledger does not know (`Strays.unknown`). `vfleet repair` can record them again."""
+    """Keys of shards that this ledger does not know (`Strays.unknown`). `vfleet repair` can record them again."""
     failures: list[str] = field(default_factory=list)
     """One line per failed step, with its error. The other steps were done."""
 
@@ -111,7 +111,8 @@ def sweep(
         orphans: whether to look for orphans too. The search lists the whole results store.
         find_ended: asks Prefect for ended flow runs. Prefect may be slow or unreachable, so chunks with an expired
             lease are taken back first.
-        read_video: reads a video that boxes of only one owner have failed; None leaves these videos to `report-progress`.
+        read_video: reads a video that boxes of only one owner have failed; None leaves these videos to
+            `report-progress`.
     """
     report = SweepReport()
     run_step, swept = report.run_step, report.swept

@@ -127,7 +127,7 @@ def check_migration(settings: Settings) -> str:
 
 
 def check_box_role(settings: Settings) -> str:
-    """Check that the login of DATABASE_URL may execute a box's functions, but no control function, and reaches no table."""
+    """Check that the login of DATABASE_URL may execute a box's functions, no control function, and reaches no table."""
     powers = _read_powers(settings, _BOX_NEEDS, "validation_worker")
     if powers.is_superuser or powers.tables or _CONTROL_NEEDS & set(powers.functions):
         reach = "everything" if powers.is_superuser else ", ".join(powers.tables[:3]) or "control functions"
@@ -269,7 +269,7 @@ def check_queue(settings: Settings) -> str:
 
 
 def check_indexes(settings: Settings) -> str:
-    """Check that no index of the ledger is invalid after an interrupted build: a claim would then read the whole queue."""
+    """Check that no index of the ledger is invalid, because a claim would then read the whole queue."""
     if invalid := find_invalid_indexes(open_ledger(settings, check_migration=False)):
         raise BadInput(f"no query uses the indexes {', '.join(invalid)}: `vfleet migrate` rebuilds them")
     return "all indexes are valid"

@@ -110,7 +110,7 @@ def check_disk(_settings: Settings) -> str:
 
 
 def check_clock(settings: Settings) -> str:
-    """Check that the clocks of this machine and of the database differ by at most `WARN_SKEW_S`; warn up to `MAX_SKEW_S`."""
+    """Check that this clock and the database's differ by at most `WARN_SKEW_S`; above `MAX_SKEW_S` the check fails."""
     before = time.time()
     database = read_session(settings).now.timestamp()
     skew_s = database - (before + time.time()) / 2

@@ -150,7 +150,7 @@ class PlanExecutor:
             self.outcome.count(count_as)
 
     def _destroy(self, label: str | None, instance_id: int | None) -> None:
-        """Send a destroy to the vendor, and record it for a box of the ledger. If it fails, the next tick sends it again."""
+        """Send a destroy, and record it for a box of the ledger. If it fails, the next tick sends it again."""
         if instance_id is None:
             return
         try:

@@ -163,7 +163,7 @@ class AuthorizingProxy:
             pass  # the box's client opens a new stream and repeats unconfirmed events
 
     async def _wait_revoked(self, box: str, token: str | None) -> str:
-        """Wait until the box has another token than ``token``, or no token. Returns the reason for closing the stream."""
+        """Wait until the box has another token than ``token``, or none. Returns the reason for closing the stream."""
         while token is not None and self._tokens.read().get(box) == token:  # noqa: ASYNC110 - a file signals no change
             await asyncio.sleep(TOKEN_CHECK_INTERVAL_S)
         return "token revoked"

@@ -137,8 +137,11 @@ class PrefectClient:
     def deploy_all(self) -> None:
         """Create or update work pools, deployments and automations. A repeated call changes nothing.
 
+        An automation that names a missing block is left out. ``RETIRED_SCHEDULES`` and duplicates of automations are
+        deleted.
+
         Raises:
-            PrefectRefused: the server refuses the credentials.
+            PrefectRefused, Unreachable: the server refuses the credentials, or does not answer.
             BadInput: a work pool of the same name has another type.
             PrefectCommandFailed: a command failed, as in ``run``.
         """
@@ -232,7 +235,7 @@ class PrefectClient:
         self._call("PATCH", f"/deployments/{self._deployment(deployment)['id']}", parameters=parameters)
 
     def flow_runs(self, **filters: Any) -> list[dict[str, Any]]:
-        """Return flow runs, newest first. The filters are those of the API's `/flow_runs/filter`."""
+        """Return up to 200 flow runs, newest first. The filters are those of the API's `/flow_runs/filter`."""
         return list(self._call("POST", "/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", **filters))
 
     def task_runs(self, name: str) -> list[dict[str, Any]]:
@@ -240,7 +243,7 @@ class PrefectClient:
         return list(self._call("POST", "/task_runs/filter", task_runs={"name": {"like_": name}}))
 
     def count_states(self) -> Counter[str]:
-        """Return the number of `validate-chunk` flow runs per state name."""
+        """Return the number of the newest 200 `validate-chunk` flow runs per state name."""
         chunks = self.flow_runs(deployments={"name": {"any_": ["validate-chunk"]}})
         return Counter(run["state_name"] for run in chunks)
 

@@ -1,4 +1,4 @@
-"""The corpus of the demo: real speech in the production layout, with planted faults in known segments."""
+"""The corpus of the demo: real speech in the production layout, with faults injected into known segments and videos."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ CLIPS = Path(__file__).parent / "clips"
 
 @dataclass(frozen=True, slots=True)
 class PlantedFault:
-    """A planted fault, and the reason that the validation must report for it."""
+    """An injected fault, and the reason that the validation must report for it."""
 
     video_id: str
     what: str
@@ -34,12 +34,12 @@ class SampleVideo:
     queued: Video
     """The row of the video in the queue."""
     tar: bytes | None
-    """The bytes of the video's tar; None if the missing tar is the planted fault."""
+    """The bytes of the video's tar; None if the missing tar is the injected fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleCorpus:
-    """The videos to upload and queue, and the faults planted in them."""
+    """The videos to upload and queue, and the faults injected into them."""
 
     videos: tuple[SampleVideo, ...]
     faults: tuple[PlantedFault, ...]
@@ -91,7 +91,7 @@ def pack(
 
 
 Planted = tuple[SampleVideo, Sequence[PlantedFault]]
-"""A video and the faults that were planted in it."""
+"""A video and the faults that were injected into it."""
 Clips = dict[str, PackedSegment]
 """Name of a packaged clip -> its audio, transcript and language."""
 
