@@ -17,7 +17,8 @@ ON, OVER = "vfleet.alert.on", "vfleet.alert.over"
 def select_due(times: Collection[datetime], period_s: float) -> list[Alert]:
     """Return the alerts that a control run evaluates.
 
-    An alert is due if one of the times lies in the first ``period_s`` seconds of an interval of ``every_s`` seconds.
+    The alert's ``every_s`` divides the time since 1970 (UTC) into intervals. The alert is due if one of the times lies
+    in the first ``period_s`` seconds of an interval.
     """
     return [alert for alert in load_alerts() if any(time.timestamp() % alert.every_s < period_s for time in times)]
 

@@ -65,7 +65,7 @@ class SweepReport:
     settled: "Sequence[SettledFailure]" = ()
     """Failures reported by boxes of only one owner that the control plane confirmed or refuted."""
     ended_sessions: int = 0
-    """Number of ended database sessions of boxes that idled in a transaction, did not end it, or held an advisory lock."""
+    """Number of ended database sessions of boxes: each had a long or idle transaction, or held an advisory lock."""
     orphans: Sequence[str] = ()
     """Keys of the deleted orphans."""
     unknown_shards: Sequence[str] = ()

@@ -15,7 +15,7 @@ from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
 Outcome: TypeAlias = Literal["right", "wrong", "inconclusive"]
-"""``inconclusive`` means that the answers cannot be compared: the video failed, or models or rules differ."""
+"""``inconclusive``: the answers cannot be compared. The video or a model failed, or other models or rules scored it."""
 
 
 @dataclass(frozen=True, slots=True)
