@@ -39,7 +39,7 @@ ORPHAN_MARGIN = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Strays:
-    """Keys of the old objects under ``shards/`` that belong to no committed or retired shard and to no open chunk."""
+    """Keys of objects under ``shards/``, older than a margin, of no committed or retired shard and no open chunk."""
 
     orphans: Sequence[str]
     """Objects that may be deleted, for example of chunks that have a row but no shard in the ledger, of deleted shards,

@@ -41,7 +41,7 @@ class Repair:
     action: Literal["restored", "withdrawn", "left"]
     """The shard was recorded again, was removed from the ledger, or was left alone because it cannot be restored."""
     videos: int
-    """Number of videos that became validated or were requeued; with ``dry_run``, the most that would be.
+    """Number of videos that became validated or were requeued. With ``dry_run`` it is an upper bound.
 
     A restored compacted shard counts 0 videos, because they became validated with its sources."""
     reason: str

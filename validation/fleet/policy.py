@@ -65,7 +65,7 @@ BAN_S: Mapping[Reason, int] = {
 
 @dataclass(frozen=True, slots=True)
 class ControllerPolicy:
-    """Time-outs and limits of the planner."""
+    """Time-outs and limits of the reconciler."""
 
     first_heartbeat_timeout_s: Seconds = 360.0
     """Time-out from the start of a container to the first heartbeat of its worker. Models load within two minutes."""

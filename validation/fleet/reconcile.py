@@ -36,7 +36,7 @@ from validation.vast.offer_filter import OfferFilter, explain_no_offers, rank_of
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """What a tick works with: the ledger, the vendor's client, the fleet's name and the planner's policy."""
+    """What a tick works with: the ledger, the vendor's client, the fleet's name, and the time-outs and limits."""
 
     engine: Engine
     client: VastClient

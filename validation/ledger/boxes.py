@@ -137,8 +137,8 @@ def settle_failure(engine: Engine, video_id: str, *, is_confirmed: bool) -> None
     """Record whether the control plane, as second witness, found the same failure of a video.
 
     If it did, the video has failed for good. If it did not, the failure is marked refuted and the video stays pending
-    for the boxes of other owners. A box is quarantined if too many of its failures within a day were refuted
-    (sql/functions/settle_failure.sql).
+    for the boxes of other owners. A box is quarantined if 20 of its failures within a day were refuted, more
+    than were confirmed; sql/functions/settle_failure.sql states the exceptions.
     """
     call_function(engine, "settle_failure", video=video_id, is_confirmed=is_confirmed)
 

@@ -63,8 +63,8 @@ def claim_chunk(
         FlowRunAlreadyHoldsChunk: the flow run holds another chunk of this worker.
         WorkerQuarantined: the worker is quarantined.
         BoxKeyRejected: the box key does not belong to this worker.
-        LedgerRefused: the worker holds 16 open chunks, or a box with a key has claimed too many videos within the last
-            hour that it has not validated: 2,000, or four times what the best box of another owner validated.
+        LedgerRefused: the worker holds 16 open chunks; or a box with a key claimed videos within the last hour of which
+            2,000 are not validated, and also four times as many as the best box of another owner validated.
     """
     rows = call_function(
         engine, "claim_chunk",
@@ -142,9 +142,9 @@ def commit_chunk(
 ) -> None:
     """Close a chunk and record its results in one transaction. May be repeated if the reply was lost.
 
-    Videos of the chunk that are neither validated nor failed return to the queue without an attempt. A commit with
-    failures can quarantine a box with a key, if the box fails what other boxes validate
-    (sql/functions/check_failures.sql).
+    Videos of the chunk that are neither validated nor failed return to the queue without an attempt. A commit
+    quarantines a box with a key if the box failed or postponed a hundred videos within an hour, more than it validated,
+    in languages that other boxes validate (sql/functions/check_failures.sql).
 
     Args:
         engine: the ledger.

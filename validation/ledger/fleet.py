@@ -54,6 +54,7 @@ class RentedInstance:
     absences: int = 0
     """Number of complete listings in succession that lacked the box, at least 30 s apart."""
     first_running_at: datetime | None = None
+    """When a listing first had the box with the status ``running``; None before."""
     accepted_at: datetime | None = None
     """When the box became ``working``; None before."""
     slow_since: datetime | None = None
@@ -63,10 +64,12 @@ class RentedInstance:
     closed_at: datetime | None = None
     """When the box became ``gone``; None before."""
     heartbeat_at: datetime | None = None
+    """The last heartbeat of the worker since the request; None if there was none."""
     segments_per_s: float = 0.0
-    """Segments per second that the worker last reported; 0 before its first report."""
+    """Segments per second that the worker id last reported. Until the first report of this box, the value is from an
+    earlier box of the slot, or 0."""
     video_completed_at: datetime | None = None
-    """When the worker last validated a video."""
+    """When the worker id last validated a video, on this box or on an earlier box of the slot."""
     open_chunks: int = 0
     gpu_seen: str | None = None
     """The name of the GPU that the driver reported to the worker on the box."""
@@ -272,7 +275,7 @@ def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
-    """Record the account's credit together with the fleet's recorded spend at this time. Drop records after 7 days."""
+    """Record the account's credit together with the fleet's recorded spend at this time. Delete records older than 7 days."""
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 

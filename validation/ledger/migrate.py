@@ -167,7 +167,7 @@ def database_migration(engine: Engine) -> str | None:
 def find_invalid_indexes(engine: Engine) -> list[str]:
     """Return the names of invalid indexes of the ledger: a build was interrupted or still runs.
 
-    ``migrate`` rebuilds them, and drops the copies that an interrupted rebuild has left.
+    ``migrate`` rebuilds them if no build runs, and drops the copies that an interrupted rebuild has left.
     """
     try:
         with engine.connect() as connection:

@@ -46,7 +46,7 @@ def register_worker(engine: Engine, profile: WorkerProfile, *, replaces: str | N
 def heartbeat_worker(
     engine: Engine, worker_id: str, *, instance: str | None = None, last_error: str | None = None
 ) -> None:
-    """Record a heartbeat of the worker, with or without an open chunk. A stale worker becomes online.
+    """Record a heartbeat of the worker, with or without an open chunk. A stale or offline worker becomes online.
 
     ``instance`` is the instance id with which the process registered. If another instance has replaced it, the ledger
     refuses this call, ``drain_worker`` and ``retire_worker``. Without ``instance`` the call records only ``last_error``
