@@ -211,8 +211,8 @@ def _find_orphans(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> li
 def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> dict[str, Reason]:
     """Return the reason why each faulty box must leave, by label.
 
-    If a large part of the fleet is stopped at once, these boxes get the reason ``account_event``, which bans no
-    machine. If a large part of the fleet sends no heartbeats at once, these boxes get no reason and stay.
+    If so large a part of the fleet is stopped that ``is_correlated_failure`` holds, these boxes get the reason
+    ``account_event``, which bans no machine. If so large a part sends no heartbeats, these boxes get no reason and stay.
     """
     policy, limit = snapshot.policy, snapshot.desired.max_usd_per_box
     alive = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]

@@ -203,7 +203,10 @@ def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolic
 
 
 def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ControllerPolicy) -> bool:
-    """Return whether so many boxes failed at once that the cause is common: the account, the vendor or our services."""
+    """Return whether the failures of one tick have a common cause: the account, the vendor or our services.
+
+    ``total`` is the number of boxes that could have failed in this way. The limits are in ``policy``.
+    """
     return len(failed) >= policy.min_correlated_failures and len(failed) > policy.correlated_failure_share * total
 
 

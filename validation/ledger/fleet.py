@@ -275,7 +275,10 @@ def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
-    """Record the account's credit together with the fleet's recorded spend at this time. Delete records older than 7 days."""
+    """Record the account's credit together with the fleet's recorded spend at this time.
+
+    Records of the fleet that are older than seven days are deleted.
+    """
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 

@@ -33,8 +33,8 @@ def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | N
     """Take back every chunk whose holder is dead. Returns the chunks that were taken back.
 
     The holder is dead if the lease expired. It is also dead if its flow run ended, the chunk was not renewed more
-    than 10 s after that end (the clocks may differ by this), and the worker's heartbeats went on. Each video of the chunk counts a crash or a loss. A chunk
-    whose rows another transaction has locked is skipped.
+    than 10 s after that end (the clocks may differ by this), and the worker's heartbeats went on. Each video of the
+    chunk counts a crash or a loss. A chunk whose rows another transaction has locked is skipped.
 
     Args:
         engine: the ledger.
