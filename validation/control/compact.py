@@ -126,7 +126,7 @@ COMMIT_TIMEOUT_S = ORPHAN_MARGIN.total_seconds() / 2
 def plan_compactions(
     results: ObjectStore, shards: Sequence[CommittedShard], *, target_bytes: int = TARGET_BYTES
 ) -> list[list[CommittedShard]]:
-    """Group shards with an equal ``merging_key`` such that each group has about ``target_bytes``.
+    """Group shards with an equal ``merging_key``. Each group but the last of a key has at least ``target_bytes``.
 
     Shards larger than half of ``target_bytes`` are left out. The manifests of the other shards are read. A shard that
     would be alone in its group is left out too.

@@ -212,7 +212,7 @@ def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> di
     """Return the reason why each faulty box must leave, by label.
 
     If so large a part of the fleet is stopped that ``is_correlated_failure`` holds, these boxes get the reason
-    ``account_event``, which bans no machine. If so large a part sends no heartbeats, these boxes get no reason and stay.
+    ``account_event``, which bans no machine. If so large a part sends no heartbeats, these boxes get no reason.
     """
     policy, limit = snapshot.policy, snapshot.desired.max_usd_per_box
     alive = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]
