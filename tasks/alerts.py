@@ -27,7 +27,7 @@ def emit_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) 
     """Emit an event for each alert that is new and each alert that is over. Returns the names (new, over).
 
     An alert that was not evaluated keeps its state. The state of the alerts is stored after the events were emitted, so
-    after an interrupted run an event is emitted twice, never lost.
+    after an interrupted run an event may be emitted twice, but is never lost.
     """
     before = read_last_firing()
     on = {found.alert.name: found for found in firing}

@@ -45,11 +45,11 @@ class LoginRefused(AccessRefused):
 
 
 class WorkerUnknown(Permanent):
-    """A worker that never registered called the ledger."""
+    """A worker that never registered tried to claim videos."""
 
 
 class WorkerIdTaken(BadInput):
-    """Another live box sends heartbeats under this worker id."""
+    """Another instance sends heartbeats under this worker id, or has taken over the row of the worker."""
 
     def __init__(self, worker_id: str, other: str) -> None:
         self.worker_id, self.other = worker_id, other
