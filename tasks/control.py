@@ -275,7 +275,7 @@ def read_runs(
 
 
 def delete_late_control_runs() -> list[datetime]:
-    """Delete the scheduled control runs that are late, because this run does their work.
+    """Delete the scheduled runs of ``operate-fleet`` that are late, because this run does their work.
 
     Late runs collect while the control machine is down. Only runs of the schedule are deleted, never a run that a
     person created. Runs that are not due yet are renamed after their time, because Prefect names the runs of a schedule

@@ -258,7 +258,10 @@ def check_last_tick(settings: Settings) -> str | None:
 
 
 def _refuse_placeholders(deployments: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a deployment with a literal `{{ ... }}`: its variable was not set when the deployment was created."""
+    """Refuse a deployment with a literal `{{ ... }}`: its variable was not set when the deployment was created.
+
+    Placeholders of Prefect itself (`prefect.`) are allowed.
+    """
     for name, deployment in deployments.items():
         for step in _list_texts([deployment.get(part) for part in ("pull_steps", "job_variables", "path")]):
             if "{{" in step and "prefect." not in step:

@@ -194,7 +194,10 @@ def has_gpu_mismatch(box: RentedInstance) -> bool:
 
 
 def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ControllerPolicy) -> dict[str, float]:
-    """Return the median segments per second of each GPU that at least ``min_measured_boxes`` working boxes have."""
+    """Return the median segments per second by GPU.
+
+    A GPU is left out if fewer than ``min_measured_boxes`` working boxes with it have shown their speed.
+    """
     speeds: dict[str, list[float]] = {}
     for box in boxes:
         if box.state == "working" and box.segments_per_s > 0:

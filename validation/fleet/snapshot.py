@@ -75,7 +75,7 @@ class DesiredFleet:
         return 0 if self.abandon else min(self.boxes, self.chunks_left)
 
     def explain_fewer(self) -> str | None:
-        """Return why fewer boxes are kept than ordered; None if all are kept, or if the operator abandoned the fleet."""
+        """Return why fewer boxes are kept than ordered; None if all are kept, or if the fleet is abandoned."""
         if self.abandon or self.keep_up_to >= self.boxes:
             return None
         if not self.keep_up_to:

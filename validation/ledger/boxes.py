@@ -134,7 +134,7 @@ def read_unwitnessed_failures(engine: Engine) -> Sequence[UnwitnessedFailure]:
 
 
 def settle_failure(engine: Engine, video_id: str, *, is_confirmed: bool) -> None:
-    """Record whether the control plane, as second witness, found the same failure of a video.
+    """Record whether the control plane, as second witness, found the object of a video unusable too.
 
     If it did, the video has failed for good. If it did not, the failure is marked refuted and the video stays pending
     for the boxes of other owners. A box is quarantined if 20 of its failures within a day were refuted, more

@@ -49,8 +49,9 @@ class RentedInstance:
     changed_at: datetime
     """The time of the last change of ``state``."""
     vendor_status: str | None = None
-    """The status in the vendor's last listing that had the box; None before the first."""
+    """The status in the vendor's last listing that had the box; None before the first, or while the box is created."""
     vendor_status_since: datetime | None = None
+    """Since when the listings show ``vendor_status``; None before the first listing that had the box."""
     absences: int = 0
     """Number of complete listings in succession that lacked the box, at least 30 s apart."""
     first_running_at: datetime | None = None
@@ -242,7 +243,8 @@ def record_observations(
         engine: the ledger.
         fleet: the name of the fleet.
         seen: the listed instances.
-        complete: whether the listing is complete. If so, a box that is not listed is recorded as absent.
+        complete: whether the listing is complete. If so, a box that is not listed is counted as absent, at most once in
+            30 s.
         slow_share: a working box is slow if its segments per second are below this share of the median of its GPU model
             in the fleet.
         min_class_size: number of working boxes of a GPU model whose speed must be measured before any of them can be
