@@ -1,7 +1,7 @@
 """The audit: compare ledger, shards and manifests.
 
 ``audit`` checks a running fleet; ``verify_shards`` reads every committed shard and resumes from a log. Both functions
-only read ledger and bucket. ``delete_orphans`` deletes objects that belong to no committed shard and no open chunk.
+only read ledger and bucket. ``delete_orphans`` deletes the orphans of the bucket (see `Strays`).
 """
 
 import json

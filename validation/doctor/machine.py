@@ -110,7 +110,7 @@ def check_disk(_settings: Settings) -> str:
 
 
 def check_clock(settings: Settings) -> str:
-    """Check that this clock and the database's differ by at most `WARN_SKEW_S`; above `MAX_SKEW_S` the check fails."""
+    """Compare this machine's clock with the database's: warn above `WARN_SKEW_S`, fail above `MAX_SKEW_S`."""
     before = time.time()
     database = read_session(settings).now.timestamp()
     skew_s = database - (before + time.time()) / 2

@@ -135,7 +135,10 @@ def check_conditional_put(settings: Settings) -> str:
 
 
 def check_credentials(settings: Settings) -> str | None:
-    """Check that the credentials for a results store on S3 do not expire within `MIN_REMAINING`."""
+    """Check that the credentials for a results store on S3 do not expire within `MIN_REMAINING`.
+
+    A session token that was set by hand is a warning, because it is never renewed.
+    """
     if not settings.results_url.startswith("s3://"):
         return None
     find_credential = find_store_credentials(settings, open_ledger(settings, check_migration=False), "results")

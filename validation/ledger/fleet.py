@@ -187,7 +187,10 @@ def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
 
 
 def acquire_lock(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
-    """Acquire or extend the reconciler's lock of a fleet for ``lease_s`` seconds. False if another holder has it."""
+    """Acquire or extend the reconciler's lock of a fleet for ``lease_s`` seconds.
+
+    Returns False if another holder has the lock, or if the ledger has no such fleet.
+    """
     return bool(call_function(engine, "fleet_acquire_lock", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
 
 
