@@ -217,6 +217,7 @@ def _read_source(results: ObjectStore, shard: CommittedShard) -> SourceShard:
 
     Raises:
         ShardCorrupt: the shard does not match its manifest or the committed checksum.
+        ObjectMissing: the shard or its manifest is missing.
     """
     payload, manifest = get_bytes(results, shard.shard_key), read_manifest(results, shard.shard_key)
     verify_shard(payload, manifest)

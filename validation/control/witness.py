@@ -52,7 +52,8 @@ def witness_failures(
     """Read the videos of failures without a second witness, oldest first, and record each result in the ledger.
 
     Videos that were read without an error before are not read again. A recorded result can quarantine a box (see
-    ``settle_failure``). Decisions of boxes that are older than a week are deleted before.
+    ``settle_failure``). Decisions of boxes that are older than a week are deleted before, except those about
+    videos that wait for a second witness.
 
     Args:
         engine: the ledger.

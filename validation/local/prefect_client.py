@@ -75,8 +75,8 @@ RETIRED_SCHEDULES = {
     "reconcile-fleet": {"every-two-minutes"},
     "report-progress": {"every-ten-minutes"},
 }
-"""Schedules of earlier versions, by deployment. `operate-fleet` replaces them. They are deleted here, because Prefect
-keeps schedules that prefect.yaml no longer has."""
+"""Schedules of earlier versions, by deployment. `operate-fleet` replaces them. `deploy_all` deletes them, because
+Prefect keeps schedules that prefect.yaml no longer has."""
 
 BLOCK_TYPES = "blocks.types"
 """The module of this project's block types."""
