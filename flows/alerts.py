@@ -18,6 +18,8 @@ def check_alerts() -> str:
 def evaluate_alerts(times: list[datetime] | None, period_s: float) -> str:
     """Evaluate the alerts that are due at the times of a control run, or all alerts if ``times`` is None.
 
+    Emits an event and stores the new state for each alert that is new or over.
+
     Returns a sentence with the numbers of alerts that are on, new and over.
     """
     due = list(load_alerts()) if times is None else select_due(times, period_s)

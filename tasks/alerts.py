@@ -17,7 +17,8 @@ ON, OVER = "vfleet.alert.on", "vfleet.alert.over"
 def select_due(times: Collection[datetime], period_s: float) -> list[Alert]:
     """Return the alerts that a control run evaluates.
 
-    An alert is due if one of the times lies in the first ``period_s`` seconds of an interval of ``every_s`` seconds.
+    The alert's ``every_s`` divides the time since 1970 (UTC) into intervals. The alert is due if one of the times lies
+    in the first ``period_s`` seconds of an interval.
     """
     return [alert for alert in load_alerts() if any(time.timestamp() % alert.every_s < period_s for time in times)]
 
@@ -26,7 +27,7 @@ def emit_changes(evaluated: Collection[Alert], firing: Collection[FiringAlert]) 
     """Emit an event for each alert that is new and each alert that is over. Returns the names (new, over).
 
     An alert that was not evaluated keeps its state. The state of the alerts is stored after the events were emitted, so
-    after an interrupted run an event is emitted twice, never lost.
+    after an interrupted run an event may be emitted twice, but is never lost.
     """
     before = read_last_firing()
     on = {found.alert.name: found for found in firing}

@@ -91,14 +91,14 @@ def find_ended_runs(chunks: Sequence[OpenChunk]) -> dict[UUID, Seconds]:
 def reconcile_flow_runs(
     swept: Sequence[HeldChunk | SweptChunk], held: Sequence[HeldChunk], sessions: Sequence[WorkerSession]
 ) -> list[str]:
-    """Mark flow runs without a process Crashed in Prefect. The dispatcher creates new runs for their work.
+    """Mark flow runs without a process Crashed in Prefect, control runs included. Dispatch creates new runs.
 
     A run that a box took and never started is not put back into the queue. Another box would take the run with the
     name, the labels and the state that the first box wrote.
 
     Args:
         swept: chunks that were taken back within the last hour; their runs that are still active in Prefect are dead.
-        held: chunks with a valid lease, or closed so recently that their runs may not have reported the end.
+        held: open chunks, and chunks that were closed so recently that their runs may not have reported the end.
         sessions: the current session of each worker; runs that an earlier session took ended with that session.
 
     Returns:
@@ -275,7 +275,7 @@ def read_runs(
 
 
 def delete_late_control_runs() -> list[datetime]:
-    """Delete the scheduled control runs that are late, because this run does their work.
+    """Delete the scheduled runs of ``operate-fleet`` that are late, because this run does their work.
 
     Late runs collect while the control machine is down. Only runs of the schedule are deleted, never a run that a
     person created. Runs that are not due yet are renamed after their time, because Prefect names the runs of a schedule
@@ -300,7 +300,10 @@ def delete_late_control_runs() -> list[datetime]:
 
 
 def is_due(times: list[datetime], *, every_s: Seconds, period_s: Seconds) -> bool:
-    """Return whether one of the times lies in the first ``period_s`` seconds of an interval of ``every_s`` seconds."""
+    """Return whether one of the times lies in the first ``period_s`` seconds of an interval.
+
+    The intervals have ``every_s`` seconds each and are counted from 1970 (UTC).
+    """
     return any(time.timestamp() % every_s < period_s for time in times)
 
 

@@ -33,7 +33,7 @@ def list_fleets() -> list[str]:
     cache_policy=NO_CACHE,
 )
 def tick(fleet: str) -> TickReport | None:
-    """Run one tick of one fleet, and record the report or the error of the tick in the ledger.
+    """Run one tick of one fleet, and record the sentences or the error of the tick in the ledger.
 
     Returns:
         The report; None if another reconciler holds the fleet's lock.

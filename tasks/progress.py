@@ -33,7 +33,7 @@ def read_fleet_status() -> FleetStatus:
 
 @task(name="settle-failures", cache_policy=NO_CACHE)
 def settle_failures() -> int:
-    """Read the objects of videos that only one box has failed, and confirm or refute each failure as second witness.
+    """Read the objects of videos that boxes of only one owner have failed; confirm or refute each as second witness.
 
     Returns the number of settled failures.
     """
@@ -55,7 +55,7 @@ def publish_workers(status: FleetStatus) -> None:
 
 
 def publish_language_bars(status: FleetStatus) -> None:
-    """Publish one progress bar per language, the largest languages first."""
+    """Publish one progress bar for each of the ``MAX_LANGUAGES`` largest languages."""
     for row in status.languages[:MAX_LANGUAGES]:
         percent = float(100 * row["done_share"])
         create_progress_artifact(percent, key=language_key(row["language"]), description=describe_language(row))

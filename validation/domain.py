@@ -39,8 +39,8 @@ class Video:
     """The number of segments that the queue declares. If the tar holds another number, the difference is recorded and
     the video does not fail."""
     crashes: int = 0
-    """Number of flow processes that died while they held this video. After its first crash a video is claimed in a
-    chunk of a fifth of the usual size, after its second crash alone."""
+    """Number of flow processes that died while they held this video; every fourth loss of the video counts too. After
+    its first crash a video is claimed in a chunk of a fifth of the usual size, after its second crash alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class ShardReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of an open chunk that a heartbeat reports. The counts cover only this chunk."""
+    """The progress of an open chunk, which each renewal of its lease reports. The counts cover only this chunk."""
 
     current_video_id: str | None = None
     videos_validated: int = 0

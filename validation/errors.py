@@ -25,7 +25,7 @@ class FleetError(Exception):
 
 
 class BadInput(FleetError):
-    """A command, a setting or a file is invalid and must be corrected first. Nothing was changed."""
+    """A command, a setting, a credential, a file or the machine must be changed first; a retry cannot help."""
 
 
 class Transient(FleetError):
@@ -47,7 +47,7 @@ class ClaimLost(FleetError):
 
 
 class Unreachable(Transient):
-    """A service does not answer."""
+    """A service does not answer, or answers that it failed."""
 
     def __init__(self, service: str, address: str, check: str, cause: object) -> None:
         self.service, self.address, self.check = service, address, check

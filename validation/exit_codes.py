@@ -10,7 +10,7 @@
 | 130 | INTERRUPTED | Ctrl-C (128 + SIGINT) | none |
 | 143 | TERMINATED | SIGTERM ended a program that has nothing to drain (128 + SIGTERM) | none |
 
-The bootstrap of a box starts the worker again after any exit. It gives the box back after too many exits in an hour.
+The bootstrap of a box starts the worker again after any exit. It destroys the box after more than ten exits in an hour.
 """  # noqa: E501 - rows of a table
 
 from enum import IntEnum

@@ -76,7 +76,7 @@ def name_format(start: bytes) -> str | None:
 
 
 def name_binary(start: bytes) -> str | None:
-    """Return the name of a binary format as ``name_format`` does; None for a text and for an unknown format."""
+    """Return the name of a binary format as ``name_format`` does; None for MP4, a text and an unknown format."""
     return _name_by_magic(start, (*_AUDIO, *_MAGIC))
 
 

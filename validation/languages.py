@@ -110,7 +110,7 @@ def to_macrolanguage(code: str) -> str:
 
 @cache
 def _codes() -> Mapping[str, str]:
-    """Map every code of ISO 639-1, 639-2 and 639-3, and every alias, to its normalised code.
+    """Map every code of ISO 639-1, 639-2 and 639-3 that denotes a language, and every alias, to its normalised code.
 
     The library ``iso639`` takes 0.4 s to import, so it is imported at the first look-up.
     """

@@ -50,7 +50,8 @@ def open_ledger(settings: Settings | None = None, *, check_migration: bool = Tru
     Raises:
         BadInput: DATABASE_URL is not a valid address.
         SchemaMismatch: the ledger is at another migration than this code (only with ``check_migration``).
-        Unreachable: the ledger does not answer (only with ``check_migration``).
+        Unreachable, LedgerBusy, LoginRefused: the ledger does not answer, is busy or refuses the login (only with
+            ``check_migration``).
     """
     settings = settings or load_settings()
     engine = open_engine(settings.database_url.get_secret_value(), settings.box_key)

@@ -1,7 +1,7 @@
 """The audit: compare ledger, shards and manifests.
 
 ``audit`` checks a running fleet; ``verify_shards`` reads every committed shard and resumes from a log. Both functions
-only read ledger and bucket. ``delete_orphans`` deletes objects that belong to no committed shard and no open chunk.
+only read ledger and bucket. ``delete_orphans`` deletes the orphans of the bucket (see `Strays`).
 """
 
 import json
@@ -39,13 +39,14 @@ ORPHAN_MARGIN = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Strays:
-    """Keys of the objects under ``shards/`` that belong to no committed shard and to no open chunk."""
+    """Keys of objects under ``shards/``, older than a margin, of no committed or retired shard and no open chunk."""
 
     orphans: Sequence[str]
-    """Objects of chunks that have a row but no shard in the ledger, of interrupted uploads and of interrupted
-    compactions."""
+    """Objects that may be deleted, for example of chunks that have a row but no shard in the ledger, of deleted shards,
+    and of interrupted uploads and compactions."""
     unknown: Sequence[str]
-    """Complete shards of chunks that this ledger does not know, for example because it was restored from a backup.
+    """Complete shards of chunks that this ledger does not know, for example because it was restored from a backup, and
+    compacted shards of which a source is missing.
 
     Such a shard may be the only copy of its results, so no sweep deletes it. ``repair`` records it again."""
     complete: Sequence[str] = ()
@@ -124,7 +125,8 @@ def audit(engine: Engine, results: ObjectStore, *, orphan_margin: timedelta = OR
     """Yield one sentence per finding; none means that ledger and bucket agree.
 
     The ledger is checked against its own invariants. Every committed shard is read: its bytes are compared with its
-    manifest, and its segments per video with the ledger. The orphans of the bucket are listed.
+    manifest, and its segments per video with the ledger. The orphans of the bucket and the shards that the ledger does
+    not know are listed.
     """
     for check in audit_ledger(engine):
         if check.violations:

@@ -1,6 +1,6 @@
 """Compaction: merge many small shards into fewer, larger shards, while readers read.
 
-At every moment the ledger has exactly one current shard per video, suite and revision. The new shard is uploaded under
+At every moment the ledger has at most one current shard per video and suite revision. The new shard is uploaded under
 a new key; then one transaction replaces the sources by the new shard. The objects of the sources are kept until
 ``delete_retired``. If a compaction is interrupted before the transaction, the new shard is an orphan, which the sweep
 deletes. After the transaction the compaction is complete.
@@ -126,9 +126,10 @@ COMMIT_TIMEOUT_S = ORPHAN_MARGIN.total_seconds() / 2
 def plan_compactions(
     results: ObjectStore, shards: Sequence[CommittedShard], *, target_bytes: int = TARGET_BYTES
 ) -> list[list[CommittedShard]]:
-    """Group shards with an equal ``merging_key`` such that each group has about ``target_bytes``.
+    """Group shards with an equal ``merging_key``. Each group but the last of a key has at least ``target_bytes``.
 
-    Shards larger than half of ``target_bytes`` are left out. The manifests of the other shards are read.
+    Shards larger than half of ``target_bytes`` are left out. The manifests of the other shards are read. A shard that
+    would be alone in its group is left out too.
 
     Raises:
         ShardCorrupt, ObjectMissing: a manifest is invalid or missing; the message contains its key.
@@ -155,7 +156,7 @@ def compact_group(engine: Engine, results: ObjectStore, group: Sequence[Committe
     Returns None if a source changed meanwhile or the upload took too long; then nothing was changed.
 
     Raises:
-        ShardCorrupt: the bytes of a source are not the committed bytes.
+        ShardCorrupt, ObjectMissing: a source or its manifest is missing, or its bytes are not the committed bytes.
     """
     return list(compact_steps(engine, results, group))[-1]
 
@@ -216,6 +217,7 @@ def _read_source(results: ObjectStore, shard: CommittedShard) -> SourceShard:
 
     Raises:
         ShardCorrupt: the shard does not match its manifest or the committed checksum.
+        ObjectMissing: the shard or its manifest is missing.
     """
     payload, manifest = get_bytes(results, shard.shard_key), read_manifest(results, shard.shard_key)
     verify_shard(payload, manifest)

@@ -30,7 +30,7 @@ Each poll of a worker reads up to 200 waiting runs, which takes the Prefect serv
 def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period_s: Seconds) -> int:
     """Return how many runs to create now.
 
-    The online workers need one run per slot, plus the runs that they finish in two periods. More runs than chunks that
+    The online workers need one run per slot, plus the waiting runs of `count_spare_runs`. More runs than chunks that
     are left are never needed. The runs that exist already are subtracted.
 
     Args:
@@ -45,7 +45,7 @@ def plan_runs(workload: Workload, *, active_runs: int, chunk_videos: int, period
 
 
 def count_spare_runs(workload: Workload, period_s: Seconds) -> int:
-    """Return how many runs should wait for a worker: as many as the slots finish in two periods.
+    """Return how many runs should wait for a worker: those that the slots finish in two periods, at least 0.2 per slot.
 
     If no chunk was committed in the last half hour, the time per chunk is unknown: then return one run per slot.
     """

@@ -41,7 +41,9 @@ class Repair:
     action: Literal["restored", "withdrawn", "left"]
     """The shard was recorded again, was removed from the ledger, or was left alone because it cannot be restored."""
     videos: int
-    """Number of videos that became validated or were requeued."""
+    """Number of videos that became validated or were requeued. With ``dry_run`` it is an upper bound.
+
+    A restored compacted shard counts 0 videos, because they became validated with its sources."""
     reason: str
 
 
@@ -58,7 +60,8 @@ class ChunksOpen(BadInput):
 def repair(engine: Engine, results: ObjectStore, *, dry_run: bool = False) -> Iterator[Repair]:
     """Restore the shards that the ledger does not know, then withdraw the shards whose object is missing or altered.
 
-    Yields one ``Repair`` per shard. With ``dry_run`` nothing is changed. A second repair changes nothing.
+    Before, chunks of dead holders are taken back (``sweep_stale_claims``). Yields one ``Repair`` per unknown, missing
+    or altered shard. With ``dry_run`` nothing is changed.
 
     Raises:
         ChunksOpen: a worker holds a chunk.

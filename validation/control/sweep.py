@@ -63,13 +63,13 @@ class SweepReport:
     """Workers that became stale."""
     evaluated: "Sequence[EvaluatedCanary]" = ()
     settled: "Sequence[SettledFailure]" = ()
-    """Failures by only one box that the control plane confirmed or refuted."""
+    """Failures reported by boxes of only one owner that the control plane confirmed or refuted."""
     ended_sessions: int = 0
-    """Number of database sessions of boxes that were ended because their transaction idled or did not end."""
+    """Number of ended database sessions of boxes: each had a long or idle transaction, or held an advisory lock."""
     orphans: Sequence[str] = ()
     """Keys of the deleted orphans."""
     unknown_shards: Sequence[str] = ()
-    """Keys of complete shards whose chunks this ledger does not know. `vfleet repair` can record them again."""
+    """Keys of shards that this ledger does not know (`Strays.unknown`). `vfleet repair` can record them again."""
     failures: list[str] = field(default_factory=list)
     """One line per failed step, with its error. The other steps were done."""
 
@@ -79,7 +79,7 @@ class SweepReport:
         return not (self.swept or self.stranded_videos or self.stale_workers or self.orphans)
 
     def run_step(self, name: str, step: Callable[[], Outcome], otherwise: Outcome) -> Outcome:
-        """Run one step and return its result. If it fails, record the error and return ``otherwise``."""
+        """Run one step and return its result. If it raises a FleetError, record the error and return ``otherwise``."""
         try:
             return step()
         except FleetError as error:
@@ -103,13 +103,16 @@ def sweep(
 ) -> SweepReport:
     """Run all steps of one sweep. Sweeps may be repeated and may run concurrently.
 
+    A failed step is recorded in the report and does not stop the later steps.
+
     Args:
         engine: the ledger.
         results: the results bucket.
         orphans: whether to look for orphans too. The search lists the whole results store.
         find_ended: asks Prefect for ended flow runs. Prefect may be slow or unreachable, so chunks with an expired
             lease are taken back first.
-        read_video: reads a video that only one box has failed; None leaves these videos to `report-progress`.
+        read_video: reads a video that boxes of only one owner have failed; None leaves these videos to
+            `report-progress`.
     """
     report = SweepReport()
     run_step, swept = report.run_step, report.swept
@@ -138,7 +141,7 @@ def sweep(
 
 
 def evaluate_canaries(engine: Engine, results: ObjectStore) -> "Sequence[EvaluatedCanary]":
-    """Evaluate the canaries that were committed since the last sweep."""
+    """Evaluate the committed canaries that were not evaluated yet. A wrong answer can quarantine a box."""
     if not read_pending_canaries(engine):
         return ()
     from validation.canaries import evaluate  # noqa: PLC0415
@@ -147,7 +150,7 @@ def evaluate_canaries(engine: Engine, results: ObjectStore) -> "Sequence[Evaluat
 
 
 def settle_failures(engine: Engine, read_video: "VideoReader") -> "Sequence[SettledFailure]":
-    """Read the objects of videos that only one box has failed, and confirm or refute the failures."""
+    """Read the objects of videos that boxes of only one owner have failed, and confirm or refute the failures."""
     from validation.control.witness import witness_failures  # noqa: PLC0415
 
     return witness_failures(engine, read_video)

@@ -1,8 +1,8 @@
-"""The control plane as the second witness: it reads the object of a video that only one box has failed.
+"""The control plane as the second witness: it reads the object of a video that boxes of only one owner have failed.
 
-A failure that one box reports is not final (see ``commit_chunk``): a box of another owner must fail the video too. The
-control plane can take the place of the second box: it reads the object of the video as a box does. This confirms every
-failure that an honest box reports: a missing object, a broken tar, a bad layout, no usable audio.
+A failure that a box with a key reports is not final (see ``commit_chunk``): a box of another owner must fail the video
+too. The control plane can take the place of the second box: it reads the object of the video as a box does. This
+confirms every failure that an honest box reports: a missing object, a broken tar, a bad layout, no usable audio.
 """
 
 from collections.abc import Callable
@@ -50,6 +50,10 @@ def witness_failures(
     engine: Engine, read_video: VideoReader, *, within_s: Seconds = TIME_LIMIT_S
 ) -> list[SettledFailure]:
     """Read the videos of failures without a second witness, oldest first, and record each result in the ledger.
+
+    Videos that were read without an error before are not read again. A recorded result can quarantine a box (see
+    ``settle_failure``). Decisions of boxes that are older than a week are deleted before, except those about
+    videos that wait for a second witness.
 
     Args:
         engine: the ledger.

@@ -24,7 +24,7 @@ from validation.vendor_api import VendorApi
 
 
 class CloudflareRefused(BadInput):
-    """Cloudflare does not know the token, or the token may not make this credential."""
+    """Cloudflare refuses a request, for example because it does not know the token or the token lacks a permission."""
 
     def __init__(self, bucket: str, reason: str) -> None:
         self.bucket, self.reason = bucket, reason

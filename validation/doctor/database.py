@@ -100,7 +100,10 @@ def check_pooler(settings: Settings) -> str:
 
 
 def check_tls(settings: Settings) -> str | None:
-    """Check that the connection to a remote database is encrypted and that the server's certificate is verified."""
+    """Check that the connection is encrypted and the server's certificate verified, unless the database is local.
+
+    A local database is checked too if DATABASE_URL has an ``sslmode``.
+    """
     url = parse_database_url(settings.database_url.get_secret_value())
     if not is_remote(url) and "sslmode" not in url.query:
         return None
@@ -124,7 +127,7 @@ def check_migration(settings: Settings) -> str:
 
 
 def check_box_role(settings: Settings) -> str:
-    """Check that the login of DATABASE_URL may execute the functions that a box needs, and reaches no table."""
+    """Check that the login of DATABASE_URL may execute a box's functions, no control function, and reaches no table."""
     powers = _read_powers(settings, _BOX_NEEDS, "validation_worker")
     if powers.is_superuser or powers.tables or _CONTROL_NEEDS & set(powers.functions):
         reach = "everything" if powers.is_superuser else ", ".join(powers.tables[:3]) or "control functions"
@@ -260,13 +263,13 @@ def check_writable(settings: Settings) -> str:
 
 
 def check_queue(settings: Settings) -> str:
-    """Check that `video_queue` has the columns and types that the ledger needs."""
+    """Check that `video_queue` has the columns, types and key that the ledger needs, or does not exist yet."""
     exists = require_queue(open_ledger(settings, check_migration=False))
     return "video_queue has every column" if exists else "there is no video_queue yet: `vfleet migrate` makes it"
 
 
 def check_indexes(settings: Settings) -> str:
-    """Check that no interrupted build left an invalid index, because a claim would then read the whole queue."""
+    """Check that no index of the ledger is invalid, because a claim would then read the whole queue."""
     if invalid := find_invalid_indexes(open_ledger(settings, check_migration=False)):
         raise BadInput(f"no query uses the indexes {', '.join(invalid)}: `vfleet migrate` rebuilds them")
     return "all indexes are valid"

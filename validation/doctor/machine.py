@@ -26,7 +26,7 @@ _IDENTITY_MODEL = bytes.fromhex(
 
 
 def check_gpu(settings: Settings) -> str | None:
-    """Check that the machine has a GPU if one is required, and that its GPU is the ordered model."""
+    """Check that the machine has a GPU, of the ordered model, if VFLEET_DEVICE is cuda. None if it has no GPU."""
     gpus, ordered = read_gpus(), (settings.gpu_type or "").replace("_", " ")
     names = ", ".join(f"{gpu.name} ({gpu.memory_gib} GiB)" for gpu in gpus)
     if settings.device == "cuda" and not gpus:
@@ -100,7 +100,7 @@ def check_versions(_settings: Settings) -> str:
 
 
 def check_disk(_settings: Settings) -> str:
-    """Check that the free disk space holds the files of two chunks."""
+    """Check that at least `MIN_DISK_BYTES` of disk are free, for the files of two chunks."""
     free = shutil.disk_usage(Path.cwd()).free
     if free < MIN_DISK_BYTES:
         raise BadInput(
@@ -110,7 +110,7 @@ def check_disk(_settings: Settings) -> str:
 
 
 def check_clock(settings: Settings) -> str:
-    """Check that the clocks of this machine and of the database agree."""
+    """Compare this machine's clock with the database's: warn above `WARN_SKEW_S`, fail above `MAX_SKEW_S`."""
     before = time.time()
     database = read_session(settings).now.timestamp()
     skew_s = database - (before + time.time()) / 2

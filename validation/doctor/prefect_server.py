@@ -85,7 +85,8 @@ def ask_prefect(method: str, path: str, body: object = None, *, environment: Map
     """Send a request to the API and return its answer; None for status 404.
 
     Raises:
-        BadInput: PREFECT_API_URL is missing or not an address.
+        BadInput: PREFECT_API_URL is missing or no address of a Prefect API, the custom headers or the certificate
+            cannot be read, or the answer is not JSON.
         PrefectRefused: the credentials are refused.
         Unreachable: the server does not answer, or answers with an error status.
     """
@@ -226,7 +227,10 @@ def check_box_deployment(_settings: Settings) -> str:
 
 
 def check_last_tick(settings: Settings) -> str | None:
-    """Check that the last tick of the fleet is recent and did not fail. Return None if no Vast.ai key is set."""
+    """Check that the last run of ``operate-fleet`` ended within `MAX_TICK_AGE` and did not fail.
+
+    Return None if no Vast.ai key is set.
+    """
     if not settings.vast_api_key.get_secret_value():
         return None
     runs = ask_prefect(
@@ -254,7 +258,10 @@ def check_last_tick(settings: Settings) -> str | None:
 
 
 def _refuse_placeholders(deployments: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a deployment with a literal `{{ ... }}`: its variable was not set when the deployment was created."""
+    """Refuse a deployment with a literal `{{ ... }}`: its variable was not set when the deployment was created.
+
+    Placeholders of Prefect itself (`prefect.`) are allowed.
+    """
     for name, deployment in deployments.items():
         for step in _list_texts([deployment.get(part) for part in ("pull_steps", "job_variables", "path")]):
             if "{{" in step and "prefect." not in step:

@@ -25,7 +25,7 @@ TEST_CREDENTIAL_S = 900
 
 
 def check_vast(settings: Settings) -> str | None:
-    """Check that Vast.ai accepts the key, lists all instances and reports credit, as every tick needs."""
+    """Check that Vast.ai accepts the key and lists all instances, and that the account has credit, as ticks need."""
     if not settings.vast_api_key.get_secret_value():
         return None
     with VastClient(settings.vast_api_key, settings.vast_url) as client:
@@ -135,7 +135,10 @@ def check_conditional_put(settings: Settings) -> str:
 
 
 def check_credentials(settings: Settings) -> str | None:
-    """Check that the store credentials do not expire soon."""
+    """Check that the credentials for a results store on S3 do not expire within `MIN_REMAINING`.
+
+    A session token that was set by hand is a warning, because it is never renewed.
+    """
     if not settings.results_url.startswith("s3://"):
         return None
     find_credential = find_store_credentials(settings, open_ledger(settings, check_migration=False), "results")

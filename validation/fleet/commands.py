@@ -73,11 +73,11 @@ class FleetRequest:
 
 
 def up(request: FleetRequest) -> None:
-    """Check that the market can fulfil the order, and record the order in the ledger. The next tick rents the boxes.
+    """Check that the market has an offer within filter and cap, and record the order. The next tick rents the boxes.
 
     Raises:
         BadInput: a number is out of its range, the environment of the boxes is not valid, or no offer meets the
-            filter and the cap.
+            filter, or the cheapest offer exceeds the cap.
         VastKeyMissing, VastKeyRefused, CreditExhausted: the Vast.ai account cannot rent.
     """
     offer_filter = request.to_offer_filter()
@@ -124,6 +124,7 @@ def down(fleet: str, *, now: bool = False, clock: Clock | None = None) -> None:
     The ledger stores the order. The scheduled ticks therefore carry out the order even if this command is interrupted.
 
     Raises:
+        FleetUnknown: the ledger has no fleet with this name.
         BadInput: the fleet is not empty after half an hour.
     """
     engine = open_ledger()

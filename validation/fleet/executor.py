@@ -1,4 +1,7 @@
-"""Execute a plan. The ledger records each action before and after the request to the vendor."""
+"""Execute a plan. The ledger records each rental and each destroy of its boxes before and after the request.
+
+The destroy of an orphan is not recorded, because the ledger has no open row for it.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -59,7 +62,10 @@ MAX_FAILED_CREATES = 3
 
 @dataclass
 class TickOutcome:
-    """The number of executed actions per kind, and the notes of one tick for the operator."""
+    """The counts of one tick, and its notes for the operator.
+
+    The counts are of executed actions per kind, and of creates that failed: offers_gone, refused and unknown.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -144,7 +150,7 @@ class PlanExecutor:
             self.outcome.count(count_as)
 
     def _destroy(self, label: str | None, instance_id: int | None) -> None:
-        """Send a destroy to the vendor. If the destroy fails, the next tick sends it again."""
+        """Send a destroy, and record it for a box of the ledger. If it fails, the next tick sends it again."""
         if instance_id is None:
             return
         try:

@@ -21,7 +21,7 @@ ALLOWED = frozenset(
         "CONFORMER_BATCH_SIZE", "PARQUET_SHARD_SIZE", "VFLEET_BOX_LIFETIME_S", "VFLEET_BOX_IDLE_S",
     }
 )  # fmt: skip
-"""Variables that a box may get. The host of a rented machine can read all of them."""
+"""Variables that ``BOX_...`` may pass to a box. The host of a rented machine can read all of them."""
 
 # Each of these variables would give all boxes the same credential for Prefect.
 PREFECT_CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_CLIENT_CUSTOM_HEADERS")

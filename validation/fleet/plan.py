@@ -96,7 +96,7 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     to_rent: int = 0
-    """Number of boxes that are missing and may be rented if the market has offers."""
+    """Number of boxes that may be rented if the market has offers: the missing boxes, at most the limit per tick."""
     spares: tuple[Offer, ...] = ()
     """Offers to rent instead of those that turn out to be gone."""
     notes: tuple[str, ...] = ()
@@ -125,7 +125,8 @@ def make_plan(snapshot: FleetSnapshot) -> Plan:
 def plan_rentals(snapshot: FleetSnapshot, missing: int) -> Plan:
     """Return a plan that rents up to ``missing`` boxes: the best offers, each for the lowest free slot.
 
-    The plan respects the caps, the bans and the maximum number of boxes per host.
+    The plan respects the caps, the runway, the bans, and the maximum numbers of boxes per host and of rentals per tick.
+    Before the market was searched it has no rentals, only their number.
     """
     policy, budget = snapshot.policy, snapshot.budget
     count = min(missing, policy.max_rents_per_tick)
@@ -189,8 +190,8 @@ def _budget_after_rental(budget: BudgetState, offer: Offer) -> BudgetState:
 def _plan_without_listing(snapshot: FleetSnapshot) -> Plan:
     """Return the plan for an incomplete listing.
 
-    The plan destroys only boxes that are in state ``destroying``, or all boxes if the operator abandoned the fleet.
-    These decisions do not depend on the listing.
+    The plan destroys only boxes that are in state ``destroying``, or all boxes if the operator abandoned the fleet. A
+    box without a known instance is left out. These decisions do not depend on the listing.
     """
     known = [box for box in snapshot.boxes if box.instance_id is not None]
     actions: list[Action] = [Destroy(box) for box in known if box.state == "destroying"]
@@ -210,7 +211,8 @@ def _find_orphans(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> li
 def _diagnose_all(snapshot: FleetSnapshot, listed: Mapping[str, Instance]) -> dict[str, Reason]:
     """Return the reason why each faulty box must leave, by label.
 
-    If a large part of the fleet fails at once, the failure has a common cause and counts against no machine.
+    If so large a part of the fleet is stopped that ``is_correlated_failure`` holds, these boxes get the reason
+    ``account_event``, which bans no machine. If so large a part sends no heartbeats, these boxes get no reason.
     """
     policy, limit = snapshot.policy, snapshot.desired.max_usd_per_box
     alive = [box for box in snapshot.boxes if box.state in {"renting", "working", "draining"}]
@@ -262,7 +264,7 @@ def _step_requested(box: RentedInstance, instance: Instance | None, policy: Reco
 
 
 def _step_destroyed(box: RentedInstance, instance: Instance | None, snapshot: FleetSnapshot) -> Step | None:
-    """Return the step of a destroyed box: close it when listings lack it, destroy it again if one still has it."""
+    """Return the step of a destroyed box: close it when listings lack it, destroy it again if one has it too long."""
     if instance is not None:
         return Destroy(box) if _time_in_state_s(box, snapshot) > snapshot.policy.listing_lag_s else None
     return MarkClosed(box, "drained") if box.absences >= snapshot.policy.min_absences_to_close else None
@@ -273,10 +275,10 @@ def _time_in_state_s(box: RentedInstance, snapshot: FleetSnapshot) -> Seconds:
 
 
 def _scale_down(snapshot: FleetSnapshot, leaving: set[str]) -> list[Terminate | Drain]:
-    """Return the steps that remove surplus boxes, or boxes that the money cannot pay for.
+    """Return the steps that remove surplus boxes, or all boxes if the money is nearly spent.
 
-    Boxes that do not work yet leave first, then the boxes with the fewest segments per dollar. ``leaving`` has the
-    labels of the boxes that leave for another reason.
+    Of surplus boxes those that do not work yet leave first, then those with the fewest segments per dollar. Requested
+    boxes stay. ``leaving`` has the labels of the boxes that leave for another reason.
     """
     staying = [box for box in snapshot.boxes if box.state in SERVING and box.label not in leaving]
     runway_h, policy = snapshot.budget.runway_h, snapshot.policy

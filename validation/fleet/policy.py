@@ -65,13 +65,13 @@ BAN_S: Mapping[Reason, int] = {
 
 @dataclass(frozen=True, slots=True)
 class ReconcilerPolicy:
-    """Time-outs and limits by which a tick decides what to rent, drain and destroy."""
+    """Time-outs and limits of the reconciler."""
 
     first_heartbeat_timeout_s: Seconds = 360.0
     """Time-out from the start of a container to the first heartbeat of its worker. Models load within two minutes."""
     heartbeat_timeout_s: Seconds = 300.0
-    """Time without heartbeats after which a box is destroyed. A worker sends a heartbeat every 30 s; the time-out is
-    longer than a short outage of the ledger."""
+    """Time without heartbeats after which a box is destroyed. A worker sends a heartbeat every 25 s by default; the
+    time-out is longer than a short outage of the ledger."""
     offline_timeout_s: Seconds = 300.0
     """Time for which the vendor may report a box as offline or unknown. Most boxes that come back do so sooner."""
     stopped_grace_s: Seconds = 30.0
@@ -80,11 +80,11 @@ class ReconcilerPolicy:
     """Time for which a worker that holds a chunk may complete no video. A working one completes a video within
     minutes."""
     slow_share: float = 0.5
-    """A box is slow if its speed is below this share of the median speed of boxes with the same GPU."""
+    """A box is slow if its speed is below this share of the median of its fleet's working boxes with the same GPU."""
     slow_timeout_s: Seconds = 900.0
     """Time for which a box may be slow before it is replaced."""
     min_measured_boxes: int = 3
-    """Number of boxes with the same GPU whose speed must be known before one of them can count as slow."""
+    """Number of working boxes with the same GPU whose speed must be known before one of them can count as slow."""
     drain_timeout_s: Seconds = 900.0
     """Time for which a draining box may finish its chunks before it is destroyed."""
     listing_lag_s: Seconds = 60.0
@@ -97,14 +97,14 @@ class ReconcilerPolicy:
     min_correlated_failures: int = 3
     correlated_failure_share: float = 0.3
     """Failures have a common cause if at least ``min_correlated_failures`` boxes and more than this share of the
-    fleet stop or miss heartbeats at once."""
+    fleet's rented boxes are stopped, or miss heartbeats, in the same tick."""
     correlated_failure_hold_s: Seconds = 600.0
     """Time for which nothing is rented after boxes were stopped together."""
     min_image_refusals: int = 3
-    """The image or its registry is at fault if at least so many boxes were refused the image, and not more boxes than
-    that pulled it."""
+    """The image or its registry is at fault if at least this many boxes were refused the image, and at least as many as
+    pulled it."""
     image_refusal_hold_s: Seconds = 1500.0
-    """Time for which a refused pull counts. Nothing is rented while enough of them count."""
+    """Time for which a refused or successful pull counts. Nothing is rented while the refused pulls are enough."""
 
     min_runway_to_rent_h: float = 2.0
     """Hours for which the money must pay for the whole fleet with a new box; otherwise no box is rented."""
@@ -194,7 +194,10 @@ def has_gpu_mismatch(box: RentedInstance) -> bool:
 
 
 def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ReconcilerPolicy) -> dict[str, float]:
-    """Return the median segments per second of each GPU that at least ``min_measured_boxes`` working boxes have."""
+    """Return the median segments per second by GPU.
+
+    A GPU is left out if fewer than ``min_measured_boxes`` working boxes with it have shown their speed.
+    """
     speeds: dict[str, list[float]] = {}
     for box in boxes:
         if box.state == "working" and box.segments_per_s > 0:
@@ -203,7 +206,10 @@ def median_speed_by_gpu(boxes: Iterable[RentedInstance], policy: ReconcilerPolic
 
 
 def is_correlated_failure(failed: Sequence[RentedInstance], total: int, policy: ReconcilerPolicy) -> bool:
-    """Return whether so many boxes failed at once that the cause is common: the account, the vendor or our services."""
+    """Return whether the failures of one tick have a common cause: the account, the vendor or our services.
+
+    ``total`` is the number of boxes that could have failed in this way. The limits are in ``policy``.
+    """
     return len(failed) >= policy.min_correlated_failures and len(failed) > policy.correlated_failure_share * total
 
 

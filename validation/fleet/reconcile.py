@@ -1,6 +1,6 @@
 """Run ticks of the fleet: observe, plan, execute, report.
 
-A tick runs every two minutes or by hand, in one process at a time.
+A tick runs every two minutes or by hand. One process at a time runs a tick of a fleet.
 """
 
 from collections import Counter
@@ -63,7 +63,7 @@ class TickReport:
     credit_usd: float | None
     """The account's credit; None if it could not be read."""
     done: Mapping[str, int]
-    """Kind of action -> number of executed actions."""
+    """Kind of action or of failed create -> number (see `TickOutcome`)."""
     notes: tuple[str, ...]
     """Sentences for the operator: which actions failed, and why fewer boxes were rented."""
     listing_complete: bool
@@ -84,7 +84,7 @@ def reconcile(context: ReconcileContext) -> TickReport | None:
     Raises:
         FleetUnknown: no fleet of this name was ever ordered.
         VastKeyRefused: the vendor refuses the key, so boxes can be neither rented nor destroyed.
-        Unreachable, LedgerBusy: the ledger does not answer; nothing was rented.
+        Unreachable, LedgerBusy: the ledger does not answer. The next tick plans what was not executed.
     """
     holder = uuid4()
     if not acquire_lock(context.engine, context.fleet, holder, lease_s=LOCK_S):
@@ -148,7 +148,7 @@ def explain_empty_search(client: VastClient, found: SearchResult, offer_filter: 
 
 
 def _observe(context: ReconcileContext) -> FleetSnapshot:
-    """List the account's instances, record what the listing shows, and read the snapshot that the plan is made from.
+    """List the account's instances, record the listing and the credit, and read the snapshot for the plan.
 
     The snapshot is read after the recording, because the recording counts absences and sets the times of a status.
     """
@@ -169,8 +169,9 @@ def _observe(context: ReconcileContext) -> FleetSnapshot:
 def _plan(
     context: ReconcileContext, snapshot: FleetSnapshot, holder: UUID
 ) -> tuple[Plan, Mapping[str, str], str | None]:
-    """Return the plan, the environment of new boxes, and the reason why nothing can be rented (else None).
+    """Return the plan, the environment of new boxes, and the reason why nothing can be rented.
 
+    The reason is None if boxes can be rented, if none is missing, or if the search quota allows no search in this tick.
     A missing variable or a failed search prevents only new rentals. The plan keeps the actions on existing boxes.
     """
     plan = make_plan(snapshot)

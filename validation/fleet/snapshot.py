@@ -61,7 +61,7 @@ class DesiredFleet:
     boxes: int
     """Number of ordered boxes."""
     chunks_left: int
-    """Number of claimable and open chunks. More boxes than chunks would be idle."""
+    """Number of open chunks and of chunks that the pending videos make. More boxes than chunks would be idle."""
     max_usd_per_box: float
     """The most that one box may cost, in dollars per hour."""
     max_per_host: int = 3
@@ -75,7 +75,7 @@ class DesiredFleet:
         return 0 if self.abandon else min(self.boxes, self.chunks_left)
 
     def explain_fewer(self) -> str | None:
-        """Return why fewer boxes are kept than ordered; None if all ordered boxes are kept."""
+        """Return why fewer boxes are kept than ordered; None if all are kept, or if the fleet is abandoned."""
         if self.abandon or self.keep_up_to >= self.boxes:
             return None
         if not self.keep_up_to:

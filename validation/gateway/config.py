@@ -63,7 +63,7 @@ class NginxSettings:
         )
 
     def write(self, path: Path, auth_string: str) -> None:
-        """Write the configuration to a file that only its owner can read.
+        """Write the configuration to a file. A new file is readable only by its owner; an old file keeps its mode.
 
         Raises:
             BadInput: ``render`` raised it, or the file cannot be written.

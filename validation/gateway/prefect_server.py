@@ -68,7 +68,7 @@ class PrefectServer:
         """Read a flow run; None if the server has no run with this id.
 
         Raises:
-            httpx.HTTPError: the server does not answer, or answers 503 to every attempt.
+            httpx.HTTPError: the server does not answer, or its last answer is an error status other than 404.
         """
         found = await self._read(f"/api/flow_runs/{run}")
         if found is None:

@@ -32,7 +32,7 @@ class CredentialStatus:
 
 
 def issue_box_key(engine: Engine, worker_id: str, *, label: str | None = None) -> str:
-    """Draw a key for a worker id. Any earlier key of the worker id is void at once.
+    """Draw a key for a worker id. The earlier key of the worker id and its issued credentials are deleted at once.
 
     Args:
         engine: the ledger.
@@ -80,7 +80,9 @@ def read_credential_status(engine: Engine) -> Sequence[CredentialStatus]:
 
 
 KEPT_S: Seconds = 7 * 86400
-"""Seconds for which decisions of boxes are kept. `undo_box` cannot undo older decisions."""
+"""Seconds for which failures, postponements, crashes and losses are kept, so that `undo_box` can undo them.
+
+`undo_box` can also undo older validations, because it reads them from the chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ class UnwitnessedFailure:
     owner: str
     """The vendor's host of the box, or the id of a worker outside the fleet."""
     is_refuted: bool
-    """Whether the control plane has read the object without an error. Then only another owner's box can confirm it."""
+    """Whether the control plane has read the object without an error.
+
+    Then only a box of another owner can confirm the failure."""
 
 
 def undo_box(engine: Engine, box: str, *, since_s: int, dry_run: bool = False) -> list[Undone]:
@@ -112,7 +116,8 @@ def undo_box(engine: Engine, box: str, *, since_s: int, dry_run: bool = False) -
 
     Videos that the box failed, postponed or returned by a crash or loss become claimable; the attempts, crashes and
     losses that the box added are subtracted. Validated videos whose last commit is from the box become pending; their
-    results stay current until they are committed again. With ``dry_run`` nothing is changed.
+    results stay current until they are committed again. Videos that another box holds now, or has validated since, are
+    not changed. With ``dry_run`` nothing is changed.
 
     Args:
         engine: the ledger.
@@ -124,15 +129,16 @@ def undo_box(engine: Engine, box: str, *, since_s: int, dry_run: bool = False) -
 
 
 def read_unwitnessed_failures(engine: Engine) -> Sequence[UnwitnessedFailure]:
-    """Read the videos that boxes of only one owner have failed, oldest failure first."""
+    """Read the pending videos that boxes of exactly one owner have failed, oldest failure first."""
     return [row_to_dataclass(UnwitnessedFailure, row) for row in read_view(engine, "unwitnessed_failures")]
 
 
 def settle_failure(engine: Engine, video_id: str, *, is_confirmed: bool) -> None:
-    """Record whether the control plane, as second witness, found the same failure of a video.
+    """Record whether the control plane, as second witness, found the object of a video unusable too.
 
     If it did, the video has failed for good. If it did not, the failure is marked refuted and the video stays pending
-    for the boxes of other owners.
+    for the boxes of other owners. A box is quarantined if 20 of its failures within a day were refuted, more
+    than were confirmed; sql/functions/settle_failure.sql states the exceptions.
     """
     call_function(engine, "settle_failure", video=video_id, is_confirmed=is_confirmed)
 

@@ -15,7 +15,7 @@ from validation.ledger.queries import read_view, row_to_dataclass
 from validation.ledger.rpc import call_function
 
 Outcome: TypeAlias = Literal["right", "wrong", "inconclusive"]
-"""``inconclusive`` means that the answers cannot be compared: the video failed, or models or rules differ."""
+"""``inconclusive``: the answers cannot be compared. The video or a model failed, or other models or rules scored it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PendingCanary:
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """The outcome of a canary in one committed chunk; worker and outcome are None if no chunk has committed it."""
+    """The outcome of a canary in one committed chunk; worker and outcome are None if no chunk was evaluated yet."""
 
     video_id: str
     suite: str
@@ -67,13 +67,17 @@ class CanaryResult:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedWorker:
-    """A box whose quarantine was not cleared: it answered a canary wrongly, or failed videos that others validate."""
+    """A box with a finding that was not cleared. It is quarantined unless ``is_excused``.
+
+    The box answered a canary wrongly, failed videos that other boxes validate, or failed videos whose objects the
+    control plane can read.
+    """
 
     worker_id: str
     known_as: str
     """The label of a rented box, else the worker id: the argument of `requeue --worker` and `canaries clear`."""
     evaluated: int
-    """Number of the box's canary results that could be compared; 0 if it was quarantined for failed videos."""
+    """Number of canary results of the box that are right or wrong; 0 if the box was quarantined for failed videos."""
     wrong: int
     """Number of these results that were wrong and are not cleared."""
     since: datetime
@@ -82,7 +86,9 @@ class QuarantinedWorker:
     is_current: bool
     """Whether the box has this worker id now."""
     is_excused: bool
-    """Whether the box is not quarantined, because so many boxes are wrong that the canaries must be wrong."""
+    """Whether the box is not quarantined, because so many boxes are wrong that the canaries must be wrong.
+
+    That is: at least three boxes, and over 30 % of those with canary results within a day before or after ``since``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class QuarantinedShard:
     worker_id: str
     shard_key: str
     videos: int
+    """Number of these videos; ``segments`` is the number of their segments."""
     segments: int
 
 
@@ -123,7 +130,8 @@ def insert_canaries(
         basis: the versions besides suite and models on which the answers depend (``ShardProvenance.basis``).
 
     Returns:
-        The ids that were recorded. An id that is in the queue already is left out, because it belongs to a real video.
+        The ids that were recorded. An id that is in the queue already is left out, because it belongs to a real video;
+        an id that is a canary already is left out too.
     """
     rows = [{"video_id": video, "answers": [asdict(each) for each in known]} for video, known in answers.items()]
     entered = call_function(
@@ -140,7 +148,8 @@ def insert_canaries(
 def record_canary_result(engine: Engine, canary: PendingCanary, outcome: Outcome, finding: str | None) -> None:
     """Record the outcome of a canary; ``finding`` is the reason if the outcome is not ``right``.
 
-    If the box becomes quarantined, its open chunks are released.
+    If the outcome quarantines the box, its open chunks are released. A second outcome of the canary in the same chunk
+    is ignored.
     """
     call_function(
         engine, "record_canary_result", video=canary.video_id, chunk=canary.chunk_id, outcome=outcome,

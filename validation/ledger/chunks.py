@@ -1,4 +1,4 @@
-"""The calls of a worker about its chunks: claim, renew, commit, release. One Python function per SQL function.
+"""The calls of a worker about its chunks and the queue. One Python function per SQL function.
 
 Every call for a chunk has the token of the chunk, which the ledger checks. All times are by the database clock.
 """
@@ -22,7 +22,8 @@ MAX_CRASHES = 3
 After two crashes innocent videos would fail: a video can share two chunks with a video that kills the process, before
 either is claimed alone (sql/functions/pick_crash_suspects.sql). The loss of a whole box is not a crash, but every
 fourth loss counts as one (sql/functions/return_crashed_videos.sql). A chunk that ends by an unreachable ledger counts
-as a loss."""
+as a loss. A video whose crashes boxes of only one owner with keys have reported first waits for a second witness, if a
+box of another owner is online."""
 
 
 def claim_chunk(
@@ -36,32 +37,34 @@ def claim_chunk(
     lease_s: int,
     suite: str,
 ) -> ChunkClaim | None:
-    """Claim up to ``size`` pending videos as a new chunk.
+    """Claim up to ``size`` pending videos as a new chunk. Chunks with an expired lease are taken back before.
 
-    While the chunk is open, a second call with the same token returns the same claim, so a call whose reply was lost
-    may be repeated.
+    Videos with crashes are claimed first, in smaller chunks (sql/functions/pick_crash_suspects.sql). While
+    the chunk is open, a second call with the same token returns the same claim, so a call whose reply was lost may be
+    repeated.
 
     Args:
         engine: the ledger.
         chunk_id: the token of the claim, a random id that the caller draws.
         worker_id: the worker that will hold the chunk.
         flow_run_id: the flow run that processes the chunk; None outside of Prefect.
-        size: maximum number of videos, at most 1000.
+        size: maximum number of videos; a size above 1000 counts as 1000.
         languages: claim only videos of these languages; empty means every language. Each spelling of a language
             matches every other spelling in the queue.
-        lease_s: seconds until the chunk is taken back unless it is renewed; 10 to 3600.
+        lease_s: seconds until the lease expires unless it is renewed; the ledger limits it to 10 to 3600.
         suite: the suite that will score the chunk.
 
     Returns:
-        The claim; None if no video can be claimed now, or if the worker is draining.
+        The claim; None if no video can be claimed now, if the worker is draining, or if a repeated call finds the chunk
+        closed.
 
     Raises:
         WorkerUnknown: the worker never registered.
         FlowRunAlreadyHoldsChunk: the flow run holds another chunk of this worker.
         WorkerQuarantined: the worker is quarantined.
         BoxKeyRejected: the box key does not belong to this worker.
-        LedgerRefused: the worker holds 16 open chunks, or too many videos that it claimed within an hour were not
-            validated.
+        LedgerRefused: the worker holds 16 open chunks; or a box with a key claimed videos within the last hour of which
+            2,000 are not validated, and also four times as many as the best box of another owner validated.
     """
     rows = call_function(
         engine, "claim_chunk",
@@ -119,6 +122,7 @@ def renew_chunk(engine: Engine, claim: ChunkClaim, progress: Progress) -> None:
 
     Raises:
         ClaimLost: the chunk is no longer open, or belongs to another worker.
+        BoxKeyRejected: the box key does not belong to this worker.
     """
     call_function(
         engine, "renew_chunk",
@@ -138,7 +142,9 @@ def commit_chunk(
 ) -> None:
     """Close a chunk and record its results in one transaction. May be repeated if the reply was lost.
 
-    Videos of the chunk that are neither validated nor failed return to the queue without an attempt.
+    Videos of the chunk that are neither validated nor failed return to the queue without an attempt. A commit
+    quarantines a box with a key if the box failed or postponed a hundred videos within an hour, more than it validated,
+    in languages that other boxes validate (sql/functions/check_failures.sql).
 
     Args:
         engine: the ledger.
@@ -150,12 +156,14 @@ def commit_chunk(
             back into the queue, until ``max_attempts`` attempts have failed. The video becomes claimable after
             ``backoff_s`` seconds, doubled per attempt, one day at most. Any other failure is final; if a box with
             a key reports it, the video first waits for a second witness.
-        max_attempts: attempts after which a video fails, at most 10.
-        backoff_s: seconds until a video is claimable after its first failed attempt.
+        max_attempts: number of attempts with which a video fails; more than 10 count as 10.
+        backoff_s: seconds until a video is claimable after its first failed attempt; more than 3600 count as 3600.
 
     Raises:
         ClaimLost: the chunk is no longer open: delete the shard and stop.
-        LedgerRefused: a video is not in the chunk, or ``shard.key`` is not the shard key of the chunk.
+        LedgerRefused: a video is not in the chunk or is given twice, ``shard.key`` is not the shard key of the chunk,
+            or a number is out of range.
+        BoxKeyRejected: the box key does not belong to the holder of the chunk.
     """
     receipt = json.dumps(asdict(shard)) if shard else None
     call_function(
@@ -172,6 +180,8 @@ def renumber_chunk(engine: Engine, chunk_id: UUID, *, above: int) -> int:
 
     Raises:
         ClaimLost: the chunk is not open.
+        BoxKeyRejected: the box key does not belong to the holder of the chunk.
+        LedgerRefused: ``above`` is not between 0 and 99,999,999.
     """
     (row,) = call_function(engine, "renumber_chunk", chunk=chunk_id, above=above)
     return int(row[0])
@@ -182,6 +192,7 @@ def release_chunk(engine: Engine, chunk_id: UUID, *, reason: str) -> int:
 
     Raises:
         ClaimLost: the chunk is not open.
+        BoxKeyRejected: the box key does not belong to the holder of the chunk.
     """
     (row,) = call_function(engine, "release_chunk", chunk=chunk_id, reason=for_ledger(reason))
     return int(row[0])

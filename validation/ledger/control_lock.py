@@ -1,4 +1,7 @@
-"""The lock of control runs: two control runs never work concurrently, and a dead control run delays no other run."""
+"""The lock of control runs: a control run waits until no other control run holds it.
+
+A control run whose process died frees the lock at once, a control run on a lost machine within `IDLE_S` seconds.
+"""
 
 import threading
 from collections.abc import Iterator

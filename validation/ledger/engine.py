@@ -1,4 +1,4 @@
-"""Connections to Postgres: one engine per process, which works behind a transaction pooler."""
+"""Connections to Postgres: one engine per database address and box key, which works behind a transaction pooler."""
 
 import os
 import re
@@ -30,10 +30,10 @@ CONNECT_ARGS: Mapping[str, object] = {
 }
 
 IDLE_IN_TRANSACTION_TIMEOUT = "30s"
-"""Maximum time that a transaction waits for the next statement of its client. A box that vanished during a transaction
-loses its locks after this time. A slow box is never idle this long."""
+"""Maximum time that a box's transaction waits for the next statement of the box. A box that vanished during a
+transaction loses its locks after this time. A slow box is never idle this long."""
 STATEMENT_TIMEOUT = "300s"
-"""Maximum time of a statement: longer than any call of a box takes."""
+"""Maximum time of a statement of a box: longer than any call of a box takes."""
 
 
 _OTHER_DATABASES = frozenset({"mysql", "mariadb", "sqlite", "oracle", "mssql", "mongodb", "redis"})
@@ -63,9 +63,9 @@ _HOST = re.compile(r"[\w.,:%-]*")
 def parse_database_url(database_url: str) -> URL:
     """Parse the address of a Postgres database. Returns the address with the driver psycopg.
 
-    For a database on another machine the address gets ``sslmode=verify-full``, unless it has its own ``sslmode``.
-    libpq's default does not verify the server. A database with its own certificate authority, such as Supabase,
-    needs ``&sslrootcert=FILE``.
+    For a database on another machine the address gets ``sslmode=verify-full``, unless the address has its own
+    ``sslmode`` or the environment has PGSSLMODE. libpq's default does not verify the server. A database with its own
+    certificate authority, such as Supabase, needs ``&sslrootcert=FILE`` or PGSSLROOTCERT.
 
     Raises:
         BadInput: the address is empty or invalid, or not of a Postgres database. The message never shows a password.
@@ -100,7 +100,7 @@ def _unreadable_url() -> BadInput:
 
 
 def is_remote(url: URL) -> bool:
-    """Return whether the database is on another machine."""
+    """Return whether the database is on another machine: its host is no socket path, not localhost and not 127.*."""
     host = str(url.host or url.query.get("host") or "localhost")
     return not (host.startswith(("/", "127.")) or host in {"localhost", "::1"})
 

@@ -49,11 +49,13 @@ class RentedInstance:
     changed_at: datetime
     """The time of the last change of ``state``."""
     vendor_status: str | None = None
-    """The status in the vendor's last listing that had the box; None before the first."""
+    """The status in the vendor's last listing that had the box; None before the first, or while the box is created."""
     vendor_status_since: datetime | None = None
+    """Since when the listings show ``vendor_status``; None before the first listing that had the box."""
     absences: int = 0
     """Number of complete listings in succession that lacked the box, at least 30 s apart."""
     first_running_at: datetime | None = None
+    """When a listing first had the box with the status ``running``; None before."""
     accepted_at: datetime | None = None
     """When the box became ``working``; None before."""
     slow_since: datetime | None = None
@@ -63,10 +65,12 @@ class RentedInstance:
     closed_at: datetime | None = None
     """When the box became ``gone``; None before."""
     heartbeat_at: datetime | None = None
+    """The last heartbeat of the worker since the request; None if there was none."""
     segments_per_s: float = 0.0
-    """Segments per second that the worker last reported; 0 before its first report."""
+    """Segments per second that the worker id last reported. Until the first report of this box, the value is from an
+    earlier box of the slot, or 0."""
     video_completed_at: datetime | None = None
-    """When the worker last validated a video."""
+    """When the worker id last validated a video, on this box or on an earlier box of the slot."""
     open_chunks: int = 0
     gpu_seen: str | None = None
     """The name of the GPU that the driver reported to the worker on the box."""
@@ -76,7 +80,7 @@ class RentedInstance:
 
 @dataclass(frozen=True, slots=True)
 class FleetBudget:
-    """The order of a fleet, the cost of its boxes until now, and the work that is left."""
+    """The order of a fleet, the cost of its boxes until now, and the work that is left in the whole ledger."""
 
     fleet: str
     now: datetime
@@ -142,7 +146,7 @@ class RentalRequest:
 
 @dataclass(frozen=True, slots=True)
 class SpendCheck:
-    """The decrease of the account's credit and the increase of the recorded spend within the last day."""
+    """The decrease of the account's credit and the increase of the fleet's recorded spend within the last day."""
 
     credit_decrease_usd: float
     recorded_spend_usd: float
@@ -173,7 +177,7 @@ def set_target(
 
 
 def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
-    """Order zero boxes for a fleet. With ``abandon`` the next tick destroys its boxes without draining.
+    """Order zero boxes for a fleet. With ``abandon`` its boxes are destroyed without draining, until ``set_target``.
 
     Raises:
         FleetUnknown: the ledger has no fleet with this name.
@@ -183,7 +187,10 @@ def scale_to_zero(engine: Engine, fleet: str, *, abandon: bool = False) -> None:
 
 
 def acquire_lock(engine: Engine, fleet: str, holder: UUID, *, lease_s: int) -> bool:
-    """Acquire or extend the reconciler's lock of a fleet for ``lease_s`` seconds. False if another holder has it."""
+    """Acquire or extend the reconciler's lock of a fleet for ``lease_s`` seconds.
+
+    Returns False if another holder has the lock, or if the ledger has no such fleet.
+    """
     return bool(call_function(engine, "fleet_acquire_lock", fleet=fleet, holder=holder, lease_s=lease_s)[0][0])
 
 
@@ -192,7 +199,11 @@ def release_lock(engine: Engine, fleet: str, holder: UUID) -> None:
 
 
 def acquire_search_quota(engine: Engine, fleet: str, holder: UUID) -> bool:
-    """Return whether the fleet may search offers now, and count the search if so. Searches of a day are limited."""
+    """Return whether the fleet may search offers now, and count the search if so.
+
+    The first hundred searches of a day (UTC) may be two minutes apart, later searches eight minutes. False if
+    ``holder`` does not hold the lock of the fleet.
+    """
     return bool(call_function(engine, "fleet_acquire_search_quota", fleet=fleet, holder=holder)[0][0])
 
 
@@ -211,6 +222,7 @@ def transition_instance(
 ) -> bool:
     """Move a box to the state ``to``, if ``read_transitions`` allows the change. May be repeated.
 
+    The state ``draining`` also marks the worker draining; ``destroyed`` marks it offline and releases its open chunks.
     Returns whether the box is in the state ``to`` now.
     """
     rows = call_function(engine, "fleet_transition", label=label, to=to, instance_id=instance_id, reason=reason)
@@ -234,7 +246,8 @@ def record_observations(
         engine: the ledger.
         fleet: the name of the fleet.
         seen: the listed instances.
-        complete: whether the listing is complete. If so, a box that is not listed is recorded as absent.
+        complete: whether the listing is complete. If so, a box that is not listed is counted as absent, at most once in
+            30 s.
         slow_share: a working box is slow if its segments per second are below this share of the median of its GPU model
             in the fleet.
         min_class_size: number of working boxes of a GPU model whose speed must be measured before any of them can be
@@ -252,7 +265,10 @@ def record_observations(
 
 
 def ban_machine(engine: Engine, machine: RentedInstance, *, reason: str, ttl_s: int) -> None:
-    """Ban a vendor's machine for ``ttl_s`` seconds. The third banned machine of one host bans the host."""
+    """Ban a vendor's machine for ``ttl_s`` seconds, or until the end of its earlier ban if that is later.
+
+    If three machines of one host are banned, the host is banned for the same time.
+    """
     call_function(
         engine, "fleet_ban", machine=machine.machine_id, host=machine.host_id, reason=reason, ttl_s=ttl_s
     )  # fmt: skip
@@ -264,7 +280,10 @@ def lift_ban(engine: Engine, kind: BanKind, vendor_id: int) -> bool:
 
 
 def record_credit(engine: Engine, fleet: str, credit_usd: float) -> None:
-    """Record the account's credit together with the fleet's recorded spend at this time."""
+    """Record the account's credit together with the fleet's recorded spend at this time.
+
+    Records of the fleet that are older than seven days are deleted.
+    """
     call_function(engine, "fleet_record_credit", fleet=fleet, credit_usd=_dollars(credit_usd))
 
 
@@ -307,7 +326,7 @@ def read_bans(engine: Engine) -> list[Ban]:
 
 
 def read_spend_check(engine: Engine, fleet: str) -> SpendCheck | None:
-    """Read the spend check of a fleet; None until the account's credit was recorded twice."""
+    """Read the spend check of a fleet; None if no two successive readings of the last day can be compared."""
     rows = [row for row in read_view(engine, "fleet_spend_check") if row["fleet"] == fleet]
     return row_to_dataclass(SpendCheck, rows[0]) if rows else None
 

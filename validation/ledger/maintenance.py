@@ -26,13 +26,15 @@ class SweptChunk:
     """``lease expired`` or ``flow run ended``."""
     videos_returned: int
     videos_failed: int
+    """Number of videos that failed because of this crash or loss (see `MAX_CRASHES`)."""
 
 
 def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | None = None) -> list[SweptChunk]:
     """Take back every chunk whose holder is dead. Returns the chunks that were taken back.
 
-    The holder is dead if the lease expired. It is also dead if its flow run ended, the chunk was not renewed since, and
-    the worker's heartbeats went on.
+    The holder is dead if the lease expired. It is also dead if its flow run ended, the chunk was not renewed more
+    than 10 s after that end (the clocks may differ by this), and the worker's heartbeats went on. Each video of the
+    chunk counts a crash or a loss. A chunk whose rows another transaction has locked is skipped.
 
     Args:
         engine: the ledger.
@@ -47,7 +49,7 @@ def sweep_stale_claims(engine: Engine, *, ended_runs: Mapping[UUID, Seconds] | N
 
 
 def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
-    """Requeue videos that are `validating` for ``older_than_s`` seconds without an open chunk.
+    """Requeue videos that are `validating` without an open chunk and were claimed over ``older_than_s`` seconds ago.
 
     Returns the number of requeued videos. Only an edit by hand makes such videos.
     """
@@ -58,8 +60,9 @@ def requeue_stranded_videos(engine: Engine, *, older_than_s: int = 1800) -> int:
 def end_box_sessions(engine: Engine, *, idle_s: int = 30, transaction_s: int = 60) -> int:
     """End database sessions of boxes whose transaction idles for ``idle_s`` or lasts ``transaction_s`` seconds.
 
-    Sessions that hold an advisory lock are ended too. With 0 and 0 all sessions of boxes are ended. An honest box loses
-    one call, which it repeats. Returns the number of ended sessions.
+    Sessions of boxes that hold an advisory lock are ended too. If both numbers are 0, all sessions of boxes are ended.
+    An honest box loses one call, which it repeats. Returns the number of ended sessions. A login that was not granted
+    to validation_owner is left out (sql/roles.sql).
     """
     (row,) = call_function(engine, "end_box_sessions", idle_s=idle_s, transaction_s=transaction_s)
     return int(row[0])
@@ -85,7 +88,7 @@ class VideosUnknown(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """A filter of validated and failed videos: all given conditions must match. No condition matches all videos."""
+    """A filter of validated and failed videos. A video must meet every given condition; without any, all match."""
 
     video_ids: Sequence[str] | None = None
     status: Literal["validated", "validation_failed"] | None = None
@@ -98,7 +101,9 @@ class Requeue:
     revision: str | None = None
     """Videos with a current result of this suite revision (``SuiteRevision.revision``)."""
     lacking: Mapping[str, str | None] | None = None
-    """Model -> revision, None for any revision: validated videos that lack a current result of one of these models."""
+    """Model -> revision, None for any revision: validated videos that lack a current result of one of these models.
+
+    If ``suite`` is given, only results of this suite count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +116,11 @@ class Requeued:
 
 
 def requeue_videos(engine: Engine, which: Requeue, *, dry_run: bool = False) -> list[Requeued]:
-    """Make videos pending again and reset their attempts. Returns the numbers per language and status.
+    """Make videos pending again. Returns their numbers per language and earlier status.
 
-    The current results of the videos stay readable until the same suite commits the videos again. With
-    ``which.lacking`` only those models will score the videos.
+    Their attempts, crashes, losses, back-off, error and witness are reset. Their results stay current until the same
+    suite revision commits the videos again. With ``which.lacking`` only those models will score the videos. With
+    ``dry_run`` nothing is changed.
 
     Raises:
         VideosUnknown: the queue lacks some of ``which.video_ids``; nothing was changed.
@@ -153,7 +159,10 @@ def find_unknown_chunks(engine: Engine, chunk_ids: Sequence[UUID]) -> list[UUID]
 def restore_shard(
     engine: Engine, shard: ShardReceipt, *, chunk_id: UUID, worker_id: str, number: int, videos: Mapping[str, int]
 ) -> int:
-    """Record a chunk's shard that is in the bucket but not in the ledger. Returns the number of videos validated by it.
+    """Record a chunk's shard that is in the bucket but not in the ledger.
+
+    Pending and failed videos become validated; the number of these videos is returned. A video with a current result of
+    the same suite revision keeps this result, and its rows in the shard are superseded.
 
     Args:
         engine: the ledger.
@@ -177,7 +186,8 @@ def restore_shard(
 def withdraw_shard(engine: Engine, shard_key: str, *, reason: str) -> int:
     """Remove a shard from the ledger, because its object is missing or altered. Returns the number of requeued videos.
 
-    A video of which an older shard has a result is not requeued: the older result becomes current.
+    If an older shard of the same suite revision has a result of a video, this result becomes current. A video is
+    requeued if there is no such result, or if the shard's chunk was the last that committed the video.
     """
     (row,) = call_function(engine, "withdraw_shard", shard_key=shard_key, reason=reason)
     return int(row[0])
@@ -193,7 +203,8 @@ def compact_shards(engine: Engine, shard: ShardReceipt, *, sources: Sequence[str
         videos: video id -> segments in the new shard.
 
     Raises:
-        CompactionConflict: the current videos of the sources differ from ``videos``; nothing was changed.
+        CompactionConflict: the current videos of the sources differ from ``videos``, or a source was deleted or has
+            another suite or other models than ``shard``. Nothing was changed.
     """
     call_function(
         engine, "compact_shards", shard=json.dumps(asdict(shard)), sources=list(sources),

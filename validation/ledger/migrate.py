@@ -109,7 +109,7 @@ def migrate(engine: Engine) -> str:
     Returns the number of the newest migration, for example ``0020``.
 
     Raises:
-        QueueUnfit: the queue lacks a column or has a column of another type. Nothing was changed.
+        QueueUnfit: the table `video_queue` lacks what the ledger needs. Nothing was changed.
         LedgerBusy: another session, which the message describes, locks a table. Migrate again later.
         BadInput: another session is building an index of the ledger.
         SchemaMismatch: the database was migrated by newer code.
@@ -165,7 +165,10 @@ def database_migration(engine: Engine) -> str | None:
 
 
 def find_invalid_indexes(engine: Engine) -> list[str]:
-    """Return the names of invalid indexes of the ledger, whose build was interrupted. ``migrate`` rebuilds them."""
+    """Return the names of invalid indexes of the ledger: a build was interrupted or still runs.
+
+    ``migrate`` rebuilds them if no build runs, and drops the copies that an interrupted rebuild has left.
+    """
     try:
         with engine.connect() as connection:
             return [row[0] for row in connection.exec_driver_sql(_text("invalid_indexes"), {"names": _index_names()})]
@@ -199,7 +202,7 @@ def _apply(engine: Engine, path: Path) -> None:
 def _rebuild_invalid_indexes(engine: Engine) -> None:
     """Rebuild indexes whose build was interrupted, because ``CREATE INDEX IF NOT EXISTS`` skips them.
 
-    Invalid indexes that no migration creates are dropped.
+    The copies that an interrupted REINDEX CONCURRENTLY has left are dropped.
 
     Raises:
         BadInput: another session is building an index.

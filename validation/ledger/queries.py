@@ -1,4 +1,4 @@
-"""Reads the ledger: one dataclass and one Python function per view of the schema ``validation``."""
+"""Reads the ledger: dataclasses for rows of the views of the schema ``validation``, and functions that read them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -34,7 +34,7 @@ class OpenChunk:
 
 @dataclass(frozen=True, slots=True)
 class RecentlyClosedChunk:
-    """A chunk that its holder closed within the last minute, or that was taken back within the last hour."""
+    """A chunk that was committed or released within the last minute, or taken back within the last hour."""
 
     chunk_id: UUID
     worker_id: str
@@ -43,7 +43,7 @@ class RecentlyClosedChunk:
 
 @dataclass(frozen=True, slots=True)
 class CommittedShard:
-    """A shard with current results."""
+    """A shard with at least one current result."""
 
     shard_key: str
     shard_sha256: str
@@ -60,7 +60,7 @@ class CommittedShard:
     revision_since: datetime
     """Commit time of the first shard of this suite revision. Readers prefer the latest revision."""
     superseded: Sequence[str]
-    """Ids of videos whose current result is in a newer shard. Readers skip their rows in this shard."""
+    """Ids of videos of which a newer shard of the same suite revision has the result. Readers skip their rows here."""
     withheld: Sequence[str]
     """Ids of the superseded videos and the canaries. Their rows in this shard are not training data."""
     videos_validated: int = 0
@@ -69,7 +69,7 @@ class CommittedShard:
 
 @dataclass(frozen=True, slots=True)
 class RetiredShard:
-    """A shard whose results were all superseded by newer shards."""
+    """A shard whose results were all superseded by newer shards, and whose object is not deleted yet."""
 
     shard_key: str
     shard_sha256: str
@@ -93,18 +93,21 @@ class SuiteRevision:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The videos that are left, and the chunks that are processed or could be processed now."""
+    """The videos that can be claimed now, and the chunks that are processed or could be processed now."""
 
     claimable_videos: int
+    """Number of pending videos whose back-off is over. A video that waits for a second witness counts only if a box of
+    another owner is online."""
     open_chunks: int
     slots_online: int
-    """Number of chunks that the online workers can hold concurrently."""
+    """Number of flow runs that the workers with the status online execute concurrently, as they registered. A worker
+    counts if its last heartbeat is at most 60 s old."""
     suspects: int = 0
     """Number of claimable videos with one crash. Their chunks have a fifth of the usual size (pick_crash_suspects)."""
     isolated_suspects: int = 0
     """Number of claimable videos with two or more crashes. Each is claimed as a chunk of its own."""
     chunk_s: Seconds | None = None
-    """Mean seconds from claim to commit in the last half hour; None if no chunk was committed in it."""
+    """Mean seconds from claim to commit, of the chunks committed in the last half hour; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,10 @@ class WorkerSession:
 
 @dataclass(frozen=True, slots=True)
 class AlteredLogin:
-    """A database login of boxes with stored settings. All boxes share the login, and any box can store a setting."""
+    """A database login of boxes with stored settings besides ``temp_file_limit``, which only a superuser can set.
+
+    All boxes share the login, and any box can store a setting.
+    """
 
     login: str
     settings: str
@@ -142,6 +148,7 @@ def read_open_chunks(engine: Engine) -> list[OpenChunk]:
 
 
 def read_recently_closed_chunks(engine: Engine) -> list[RecentlyClosedChunk]:
+    """Read the chunks that their holders committed or released within the last minute."""
     return [row_to_dataclass(RecentlyClosedChunk, row) for row in read_view(engine, "recently_closed_chunks")]
 
 

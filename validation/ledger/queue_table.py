@@ -18,7 +18,8 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "claimed_by": ("text", "character varying"),
     "claimed_at": ("timestamp with time zone",),
 }
-"""Column -> allowed types, for each column that the ledger reads or writes. `status` may also be an enum.
+"""Column -> allowed types, for each column of the transcription pipeline that the ledger reads or writes. `status` may
+also be an enum.
 
 Section 3 of docs/deploy.md documents the columns."""
 _COLUMNS = (Path(__file__).resolve().parents[2] / "sql/migrate/queue_columns.sql").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ _TABLE = "r"
 
 
 class QueueUnfit(BadInput):
-    """The table `video_queue` lacks a column, a type or a key that the ledger needs. Nothing was changed."""
+    """`video_queue` is no ordinary table, lacks a column or a unique key, or has a wrong type. Nothing was changed."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -52,7 +53,10 @@ def require_queue(engine: Engine) -> bool:
 
 
 def _find_problems(columns: Mapping[str, Row[Any]]) -> Iterator[str]:
-    """Yield one sentence per missing column, wrong type or missing key, most with the statement that corrects it."""
+    """Yield one sentence per missing column, wrong type or missing key, with the statement that corrects it.
+
+    For a view or a partitioned table yield one sentence, without a statement.
+    """
     if next(iter(columns.values())).kind != _TABLE:
         yield "it must be an ordinary table, not a view or a partitioned table"
         return

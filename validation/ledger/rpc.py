@@ -15,7 +15,10 @@ _CHECK = "check DATABASE_URL and that Postgres is up"
 
 
 class LedgerRefused(Permanent):
-    """The ledger refused a call: its arguments break a rule, or the box is at a limit. A retry is refused again."""
+    """The ledger refused a call, and refuses a retry too.
+
+    The arguments break a rule, the box is at a limit, or this code does not fit the schema or the privileges.
+    """
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -23,7 +26,7 @@ class LedgerRefused(Permanent):
 
 
 class LedgerBusy(Transient):
-    """The ledger cannot serve a call now, because of a lock, a connection limit, a read-only database or a pooler."""
+    """The ledger cannot serve a call now, for example because of a lock, a connection limit or a read-only database."""
 
     def __init__(self, function: str, reason: str) -> None:
         self.function, self.reason = function, reason
@@ -42,11 +45,11 @@ class LoginRefused(AccessRefused):
 
 
 class WorkerUnknown(Permanent):
-    """A worker that never registered called the ledger."""
+    """A worker that never registered tried to claim videos."""
 
 
 class WorkerIdTaken(BadInput):
-    """Another live box sends heartbeats under this worker id."""
+    """Another instance sends heartbeats under this worker id, or has taken over the row of the worker."""
 
     def __init__(self, worker_id: str, other: str) -> None:
         self.worker_id, self.other = worker_id, other
@@ -66,7 +69,7 @@ class ShardNotRestored(Permanent):
 
 
 class BoxKeyRejected(BadInput):
-    """The box key is not the key of this worker id."""
+    """The box key is missing, is not the key of this worker id, or ended with the rental of its box."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
@@ -77,9 +80,10 @@ class BoxKeyRejected(BadInput):
 
 
 class WorkerQuarantined(BadInput):
-    """The worker is quarantined, so it may not register, send heartbeats or claim.
+    """The worker may not register, send heartbeats or claim, because its box is quarantined.
 
-    It answered a canary wrongly, or failed videos that other boxes validate or that the control machine can read.
+    The box answered a canary wrongly, failed videos that other boxes validate, or failed videos whose objects the
+    control plane can read.
     """
 
     def __init__(self, worker_id: str) -> None:
@@ -95,7 +99,7 @@ def call_function(engine: Engine, function: str, /, **arguments: Any) -> Sequenc
     """Call ``validation.<function>`` in its own transaction, with named arguments. Returns the rows of the result.
 
     Raises:
-        ClaimLost: the chunk is not open.
+        ClaimLost: the chunk is not open, or another worker holds it.
         Unreachable, LedgerBusy, FlowRunAlreadyHoldsChunk, CompactionConflict: a retry may succeed. After Unreachable
             the call may have been executed.
         LedgerRefused, LoginRefused, WorkerUnknown, WorkerIdTaken, BoxKeyRejected: a retry cannot succeed.

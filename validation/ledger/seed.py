@@ -1,4 +1,7 @@
-"""Inserts the videos of a manifest file into the queue: for an embedded stack, a test, or a new queue."""
+"""Inserts the videos of a list file into the queue: for an embedded stack, a test, or a new queue.
+
+Code and messages here call the list a manifest. The manifest of a shard is another file.
+"""
 
 import csv
 import io
@@ -44,12 +47,12 @@ def seed_videos(engine: Engine, videos: Sequence[Video]) -> int:
 
 
 def read_manifest(path: Path) -> list[Video]:
-    """Read videos from .json (a list), .jsonl or .csv with ``video_id`` and optionally ``language``, ``segment_count``.
+    """Read videos from .json (a list), .jsonl, .csv or .tsv: ``video_id``, optionally ``language``, ``segment_count``.
 
     The encoding is UTF-8, with or without a byte order mark, or UTF-16 with a byte order mark. The columns of a .csv or
     .tsv file are separated by commas, semicolons or tabs. A first line ``sep=;`` and empty rows are skipped, because
-    spreadsheets write them. Column names are not case-sensitive. A video that is listed twice with equal values is one
-    video.
+    spreadsheets write them. Column names are not case-sensitive; the keys of .json and .jsonl are. A video that is
+    listed twice with equal values is one video.
 
     Raises:
         BadInput: the file is missing or of another kind, the column ``video_id`` is missing, a row has an invalid

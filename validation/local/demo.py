@@ -1,4 +1,4 @@
-"""`vfleet demo`: validate real speech on one machine, and check that the validation finds each planted fault."""
+"""`vfleet demo`: validate real speech on one machine, and check that the validation finds each injected fault."""
 
 import os
 import shutil
@@ -46,7 +46,11 @@ class DemoFailed(Permanent):
 
 
 def run_demo(folder: Path, *, keep: bool) -> int:
-    """Validate the sample corpus through Prefect; print and check the results. Return exit code 1 if one is wrong."""
+    """Validate the sample corpus through Prefect, then print and check the results.
+
+    The stack and the results of an earlier demo in this folder are deleted before. With ``keep`` the stack runs on
+    until Ctrl-C. Returns the exit code: 1 if a result is wrong, else 0.
+    """
     console = Console(width=None if sys.stdout.isatty() else 130)
     folder = folder.resolve()
     console.rule("setting up")
@@ -149,7 +153,7 @@ def describe_overview(row: dict[str, Any]) -> str:
 
 
 def copy_results(settings: Settings, folder: Path) -> None:
-    """Copy every shard and manifest to a local folder."""
+    """Copy every object of the results store to a local folder."""
     store = open_store(settings.results_url, settings)
     for key in list_keys(store):
         target = folder / key
@@ -251,12 +255,12 @@ def check_outcome(corpus: SampleCorpus, outcome: Outcome) -> list[str]:
 
 
 def missed_faults(corpus: SampleCorpus, outcome: Outcome) -> list[PlantedFault]:
-    """Return the planted faults that the run did not report."""
+    """Return the injected faults that the run did not report with the expected reason."""
     return [fault for fault in corpus.faults if not is_found(fault, outcome)]
 
 
 def is_found(fault: PlantedFault, outcome: Outcome) -> bool:
-    """Return whether the run reported the planted fault with the expected reason."""
+    """Return whether the run reported the injected fault with the expected reason."""
     if fault.segment is None:
         return fault.reason in (outcome.videos[fault.video_id]["validation_error"] or "")
     rows = outcome.segments.filter(
@@ -266,7 +270,7 @@ def is_found(fault: PlantedFault, outcome: Outcome) -> bool:
 
 
 def print_outcome(console: Console, corpus: SampleCorpus, outcome: Outcome, runs: Mapping[str, int]) -> None:
-    """Print the videos, the workers and the planted faults."""
+    """Print the videos, the workers, the flow runs and the injected faults."""
     console.print(video_table(outcome))
     for worker in outcome.workers:
         console.print(
@@ -308,5 +312,5 @@ def video_table(outcome: Outcome) -> Table:
 
 
 def describe_place(fault: PlantedFault) -> str:
-    """Return the video of a planted fault, and its segment if it has one."""
+    """Return the video of an injected fault, and its segment if it has one."""
     return fault.video_id if fault.segment is None else f"{fault.video_id}, segment {fault.segment}"

@@ -75,8 +75,8 @@ RETIRED_SCHEDULES = {
     "reconcile-fleet": {"every-two-minutes"},
     "report-progress": {"every-ten-minutes"},
 }
-"""Schedules of earlier versions, by deployment. `operate-fleet` replaces them. They are deleted here, because Prefect
-keeps schedules that prefect.yaml no longer has."""
+"""Schedules of earlier versions, by deployment. `operate-fleet` replaces them. `deploy_all` deletes them, because
+Prefect keeps schedules that prefect.yaml no longer has."""
 
 BLOCK_TYPES = "blocks.types"
 """The module of this project's block types."""
@@ -140,8 +140,11 @@ class PrefectClient:
     def deploy_all(self) -> None:
         """Create or update work pools, deployments and automations. A repeated call changes nothing.
 
+        An automation that names a missing block is left out. ``RETIRED_SCHEDULES`` and duplicates of automations are
+        deleted.
+
         Raises:
-            PrefectRefused: the server refuses the credentials.
+            PrefectRefused, Unreachable: the server refuses the credentials, or does not answer.
             BadInput: a work pool of the same name has another type.
             PrefectCommandFailed: a command failed, as in ``run``.
         """
@@ -235,7 +238,7 @@ class PrefectClient:
         self._call("PATCH", f"/deployments/{self._deployment(deployment)['id']}", parameters=parameters)
 
     def flow_runs(self, **filters: Any) -> list[dict[str, Any]]:
-        """Return flow runs, newest first. The filters are those of the API's `/flow_runs/filter`."""
+        """Return up to 200 flow runs, newest first. The filters are those of the API's `/flow_runs/filter`."""
         return list(self._call("POST", "/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", **filters))
 
     def task_runs(self, name: str) -> list[dict[str, Any]]:
@@ -243,7 +246,7 @@ class PrefectClient:
         return list(self._call("POST", "/task_runs/filter", task_runs={"name": {"like_": name}}))
 
     def count_states(self) -> Counter[str]:
-        """Return the number of `validate-chunk` flow runs per state name."""
+        """Return the number of the newest 200 `validate-chunk` flow runs per state name."""
         chunks = self.flow_runs(deployments={"name": {"any_": ["validate-chunk"]}})
         return Counter(run["state_name"] for run in chunks)
 

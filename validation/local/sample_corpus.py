@@ -37,12 +37,12 @@ class SampleVideo:
     queued: Video
     """The row of the video in the queue."""
     tar: bytes | None
-    """The bytes of the video's tar; None if the missing tar is the planted fault."""
+    """The bytes of the video's tar; None if the missing tar is the injected fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleCorpus:
-    """The videos to upload and queue, and the faults planted in them."""
+    """The videos to upload and queue, and the faults injected into them."""
 
     videos: tuple[SampleVideo, ...]
     faults: tuple[PlantedFault, ...]
@@ -94,7 +94,7 @@ def pack(
 
 
 Planted = tuple[SampleVideo, Sequence[PlantedFault]]
-"""A video and the faults that were planted in it."""
+"""A video and the faults that were injected into it."""
 Clips = dict[str, PackedSegment]
 """Name of a packaged clip -> its audio, transcript and language."""
 

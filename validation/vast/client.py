@@ -72,7 +72,7 @@ class VastClient(VendorApi):
         """Search for at most 64 offers. Unreadable rows are counted by the field that is missing or not valid.
 
         Raises:
-            SearchQuotaExceeded, Throttled, Unreachable: retry later.
+            SearchQuotaExceeded, Throttled, Unreachable, OutcomeUnknown: retry later.
             VastKeyRefused, RequestRefused: the vendor refuses the key or the query.
         """
         body = self._send_with_retries("search", "POST", "/api/v0/bundles/", json=dict(query))

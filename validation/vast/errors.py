@@ -75,7 +75,7 @@ class Throttled(Transient):
 
 
 class OutcomeUnknown(Transient):
-    """The response was lost, so the request may have taken effect. A create must not be repeated."""
+    """The response was lost or unreadable, so the request may have taken effect. A create must not be repeated."""
 
     def __init__(self, endpoint: str, cause: str) -> None:
         self.endpoint, self.cause = endpoint, cause

@@ -169,7 +169,7 @@ class Instance:
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether the instance is stopped: outbid, out of credit, or past its contract.
+        """Return whether the instance is stopped, for example outbid, out of credit, or past its contract.
 
         A stopped instance bills its disk and may start again.
         """

@@ -24,7 +24,8 @@ MAX_BANNED_IN_QUERY = 50
 class OfferFilter:
     """Bounds that an offer must meet.
 
-    The operator sets GPU, disk, bandwidth and price. The other bounds exclude machines that are known to fail.
+    The operator can set GPU, CUDA version, disk, download speed and price. The other bounds exclude machines that are
+    known to fail.
 
     Raises:
         BadInput: the filter has no GPU, or a bound is out of its range.
