@@ -64,7 +64,8 @@ BEGIN
         config_json       = excluded.config_json,
         prefect_worker    = excluded.prefect_worker,
         started_at        = now(),
-        last_heartbeat_at = now();
+        last_heartbeat_at = now(),
+        avg_segs_per_second = 0;  -- that of the earlier session, which may have had another GPU
     RETURN v_taken_back;
 END
 $$;

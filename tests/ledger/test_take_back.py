@@ -61,3 +61,11 @@ def test_workload_knows_how_long_a_chunk_takes(ledger, seed):
         "UPDATE validation_chunks SET state = 'committed', closed_at = now(), claimed_at = now() - interval '40 s'",
     )
     assert read_workload(ledger).chunk_s == 40
+
+
+def test_a_registration_forgets_the_speed_of_the_earlier_session(ledger):
+    """A new box under an old worker id is not judged by the speed of the box before it."""
+    register_worker(ledger, WorkerProfile("bob"))
+    execute(ledger, "UPDATE worker_validators SET avg_segs_per_second = 5")
+    register_worker(ledger, WorkerProfile("bob"))
+    assert fetch(ledger, "SELECT avg_segs_per_second FROM worker_validators") == [(0,)]

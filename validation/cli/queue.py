@@ -228,7 +228,7 @@ def _parse_models(given: Sequence[str]) -> dict[str, str | None]:
 
 
 def sweep(json: JsonOption = False) -> None:
-    """Requeue the videos of lost workers, evaluate canaries, and delete orphans. Prefect does the same every minute.
+    """Requeue the videos of lost workers, evaluate canaries, and delete orphans. Prefect does it every two minutes.
 
     Only the clock of the database decides: a chunk is taken back when its lease has expired.
     """

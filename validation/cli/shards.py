@@ -120,7 +120,7 @@ def compact(
 
 @shards_app.command()
 def catalogue() -> None:
-    """Write the catalogue of the committed shards into the results store now. Sweeps do the same once a minute.
+    """Write the catalogue of the committed shards into the results store now. Sweeps do the same every two minutes.
 
     With the catalogue, `vfleet select`, `vfleet report` and other readers need no ledger.
     """

@@ -39,6 +39,15 @@ def test_grafana_rules_count_the_rows_of_their_alert(ledger, seed):
     assert counts == {alert.name: firing.get(alert.name, 0) for alert in load_alerts()}
 
 
+def test_no_due_alert_evaluates_none(ledger, seed):
+    """An empty collection of alerts is not taken for all alerts."""
+    seed(30)
+    claim(ledger, size=2)
+    execute(ledger, "UPDATE worker_validators SET status = 'offline'")
+    assert find_firing(ledger)
+    assert find_firing(ledger, []) == []
+
+
 def test_critical_alerts_come_first_with_what_is_wrong(ledger, seed):
     """A finding names its rows, up to three; a remedy has no links."""
     seed(30)

@@ -141,6 +141,34 @@ def test_supervisor_gives_up_after_five_failed_starts(monkeypatch, tmp_path):
     assert list(starts) == []
 
 
+def test_pauses_grow_while_starts_fail(monkeypatch, tmp_path, caplog):
+    """Only a server that was ready for long resets the pause; a failed start never does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(supervisors, "STABLE_AFTER_S", -1.0)  # a ready server is stable at once
+    real_sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda _: real_sleep(0))
+    starts = iter([True, False, False, False, True, *[False] * 5])
+
+    class FailingSupervisor(supervisors.InferenceSupervisor):
+        async def _launch(self):
+            self._process = await asyncio.create_subprocess_exec("true")
+            await self._process.wait()
+            if not next(starts):
+                raise supervisors.ServerExited("it ended")
+
+    async def give_up() -> None:
+        given_up = asyncio.get_running_loop().create_future()
+        supervisor = FailingSupervisor("failing", on_give_up=given_up.set_result)
+        await supervisor.start()
+        await asyncio.wait_for(given_up, 60)
+        await supervisor.stop()
+
+    with caplog.at_level("WARNING"):
+        asyncio.run(give_up())
+    pauses = [found[1] for found in re.finditer(r"restarted in (\d+) s", caplog.text)]
+    assert pauses == ["1", "2", "4", "8", "1", "2", "4", "8", "16"]
+
+
 def test_a_process_that_cannot_be_started_is_a_failed_start(monkeypatch, tmp_path):
     """Without a Python interpreter the start fails with one sentence, which counts towards the five failed starts."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "deleted"))

@@ -75,12 +75,16 @@ def find_firing(engine: Engine, alerts: Iterable[Alert] | None = None) -> list[F
 
     Args:
         engine: the ledger.
-        alerts: the alerts to evaluate; None or an empty collection for all alerts.
+        alerts: the alerts to evaluate; None for all alerts.
 
     Raises:
         Unreachable, LedgerBusy: the ledger does not answer.
     """
-    found = [FiringAlert(alert, rows) for alert in alerts or load_alerts() if (rows := _evaluate(engine, alert))]
+    found = [
+        FiringAlert(alert, rows)
+        for alert in (load_alerts() if alerts is None else alerts)
+        if (rows := _evaluate(engine, alert))
+    ]
     return sorted(found, key=lambda firing: firing.alert.severity)
 
 

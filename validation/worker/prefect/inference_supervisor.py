@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import signal
@@ -124,6 +125,7 @@ class InferenceSupervisor:
             code = await self._wait_for_exit()
             if time.monotonic() - ready_at > STABLE_AFTER_S:
                 pause_s = FIRST_PAUSE_S
+            ready_at = math.inf  # a start that fails is never stable
             log.warning("the inference server ended with code %s; it is restarted in %.0f s", code, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_BACKOFF_S)
