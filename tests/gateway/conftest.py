@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,19 @@ class GatewaySite:
         )
 
     def open_events(self, box: str, direction: str, *, token: str | None = None) -> ClientConnection:
-        """An authenticated event stream of a box. Without ``token``, a fresh one ends the box's other streams."""
-        socket = connect(
-            self.nginx.api_url.replace("https", "wss") + f"/events/{direction}",
-            ssl=self.nginx.trust(),
-            additional_headers=json.loads(headers_for(box, token or self.tokens.add(box))),
-            subprotocols=["prefect"],
-            proxy=None,
+        """An authenticated event stream of a box. Without ``token``, a fresh one ends the box's other streams.
+
+        A handshake that hangs for ten seconds is repeated, as Prefect's client does: on a loaded machine one was seen.
+        """
+        headers = json.loads(headers_for(box, token or self.tokens.add(box)))
+        address = self.nginx.api_url.replace("https", "wss") + f"/events/{direction}"
+        open_socket = partial(
+            connect, address, ssl=self.nginx.trust(), additional_headers=headers, subprotocols=["prefect"], proxy=None
         )
+        try:
+            socket = open_socket()
+        except TimeoutError:
+            socket = open_socket()
         socket.send(json.dumps({"type": "auth", "token": None}))
         assert json.loads(socket.recv())["type"] == "auth_success"
         return socket
