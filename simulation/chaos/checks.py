@@ -22,6 +22,7 @@ from validation.ledger.queries import read_open_chunks, read_view
 from validation.local.prefect_client import PROJECT
 from validation.local.process import is_alive
 from validation.local.stack import RESULTS_BUCKET, SOURCE_BUCKET
+from validation.storage.errors import describe_store_address
 
 ALIVE = ("RUNNING", "PENDING", "CANCELLING")
 SWEEP = """
@@ -88,7 +89,8 @@ def _check_videos(environment: ChaosEnvironment) -> Iterator[str]:
 def find_failure(source: ObjectStore, row: Mapping[str, Any]) -> type[Permanent] | None:
     """Return the kind of error with which a video failed; None if the ledger has another error than a reader finds.
 
-    The ledger stores the sentence of an error and not its kind. So the object is read again, as a worker reads it.
+    The ledger stores the sentence of an error and not its kind. So the object is read again, as a worker reads it. The
+    address of the store at the end of a sentence is not compared, because workers reach the store through a proxy.
 
     Args:
         source: the store of the tars.
@@ -97,7 +99,8 @@ def find_failure(source: ObjectStore, row: Mapping[str, Any]) -> type[Permanent]
     try:
         fetch_layout(source, f"{row['video_id']}.tar")
     except Permanent as error:
-        return type(error) if str(error) in (row["validation_error"] or "") else None
+        sentence = str(error).removesuffix(describe_store_address(source))
+        return type(error) if sentence in (row["validation_error"] or "") else None
     return ProcessKilled if row["validation_crashes"] >= MAX_CRASHES else None
 
 

@@ -7,7 +7,7 @@ from simulation.chaos.corpus import BROKEN_EVERY, POISON, ChaosCorpus, ProcessKi
 from validation.corpus.fetch import fetch_layout, fetch_video
 from validation.corpus.tar import TarCorrupt
 from validation.settings import Settings
-from validation.storage.errors import ObjectMissing
+from validation.storage.errors import ObjectMissing, describe_store_address
 from validation.storage.store import open_store, put_if_absent
 
 
@@ -52,5 +52,6 @@ def test_kind_of_a_failure_is_told_from_the_object_and_the_ledger():
             assert find_failure(store, row) is None
             with pytest.raises(kind) as caught:
                 fetch_layout(store, key)
-            row |= {"validation_error": f"refused: {caught.value}", "validation_crashes": 0}
+            by_worker = str(caught.value).replace(describe_store_address(store), "s3://transcribed at http://proxy")
+            row |= {"validation_error": f"refused: {by_worker}", "validation_crashes": 0}
         assert find_failure(store, row) is kind
