@@ -16,8 +16,8 @@ from tasks.chunk import (
     describe_no_claim,
     describe_outcome,
     fetch_group,
-    name_after_claim,
     name_before_claim,
+    rename_flow_run,
     score_group,
     write_shard,
 )
@@ -59,7 +59,7 @@ def process_chunk(size: int | None, languages: list[str] | None) -> State[None]:
     if claim is None:
         return Completed(message=describe_no_claim(context))
     with context.open_chunk(claim, flow_run_id=run_id) as chunk:
-        name_after_claim(claim)
+        rename_flow_run(claim)
         score_groups(chunk)
         write_shard(chunk)
         commit_chunk(chunk)

@@ -61,7 +61,7 @@ def name_before_claim() -> str:
         return "no chunk yet"
 
 
-def name_after_claim(claim: ChunkClaim) -> None:
+def rename_flow_run(claim: ChunkClaim) -> None:
     """Rename the flow run after its chunk: worker id, shard number, number of videos. An error is only logged."""
     name = f"{claim.worker_id} · shard {claim.shard_number:04d} · {len(claim.videos)} videos"
     try:

@@ -97,11 +97,11 @@ def is_stable(row: Row, perturbed: Row, conditions: Sequence[Condition], units: 
         return False
     if row["verdict"] != perturbed["verdict"] or find_deviation(_known_answer(row, units), perturbed, units):
         return False
-    return not any(_is_near_threshold(condition, row, units) for condition in conditions)
+    return not any(_is_near_limit(condition, row, units) for condition in conditions)
 
 
-def _is_near_threshold(condition: Condition, row: Row, units: Units) -> bool:
-    """Return whether a deviation within the tolerance changes the result of the condition."""
+def _is_near_limit(condition: Condition, row: Row, units: Units) -> bool:
+    """Return whether a change of the signal by its tolerance (``tolerance_for``) changes the condition."""
     value = row.get(condition.column)
     if condition.value is None or condition.column not in units or not isinstance(value, int | float):
         return False

@@ -47,18 +47,18 @@ class _AudioMatch(NamedTuple):
 def read_index(listing: TarListing) -> tuple[str, list[SegmentRef]] | None:
     """Read the segments of a tar from its index file.
 
-    The layout is ``sliced`` if the records name no audio file, if several records name the same file, or if a record
-    names a span as NeMo does (``talk-sub1.flac``): then each record is a span of its file, or the whole file if it is
-    the file's only record and has no start. Otherwise the layout is ``indexed``: each record is a whole file, and the
-    times of the record are times in the video.
+    The layout is ``sliced`` (records are spans of files) if the records name no audio file, if several records name the
+    same file, or if a record names a span as NeMo does (``talk-sub1.flac``). A record that is the only one of its file,
+    has no start and is not named as a span is the whole file. Otherwise the layout is ``indexed``: each record is a
+    whole file, and the times of the record are times in the video.
 
     Returns:
         The name of the layout and the segments; None if the tar has no index. The segments are empty if the index
         lists no records.
 
     Raises:
-        BadLayout: the tar has index files, but each is damaged or not understood; or the audio file of a segment is
-            ambiguous.
+        BadLayout: no index file could be used, and at least one is damaged or not understood; or the audio file of a
+            segment is ambiguous.
         TarUnsafe: the budget of the tar is exceeded.
     """
     damaged, empty = [], []

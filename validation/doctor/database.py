@@ -225,7 +225,7 @@ def read_one(settings: Settings, question: str) -> Row[Any]:
 
 
 def _engine(settings: Settings) -> Engine:
-    """Return the engine of the ledger without comparing its migration."""
+    """Return the engine of the ledger. It connects on first use; the migration is not compared with this code."""
     return open_ledger(settings, check_migration=False)
 
 

@@ -177,10 +177,11 @@ class Ownership:
         found = await self._server.read_run(run)
         return found is not None and found.pool == self._pool and found.state == "SCHEDULED"
 
-    async def covers(self, box: str, target: EventTarget) -> bool:
+    async def may_report_on(self, box: str, target: EventTarget) -> bool:
         """Return whether a box may send an event or a log line about this target.
 
-        A target without a flow run is allowed if it has no task run: the event is about the box's worker.
+        It may for a flow run that the box took, alone or with a task run of it. A target without a flow run and without
+        a task run is about the box's worker, and is allowed.
 
         Raises:
             httpx.HTTPError: the server does not answer.

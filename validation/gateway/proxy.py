@@ -121,7 +121,7 @@ class AuthorizingProxy:
         own = [
             line
             for line, target in zip(lines, targets, strict=True)
-            if target is not None and await self._ownership.covers(box, target)
+            if target is not None and await self._ownership.may_report_on(box, target)
         ]
         if len(own) < len(lines):
             log.warning("%s refused: %d lines of logs of other runs", box, len(lines) - len(own))
@@ -175,7 +175,7 @@ class AuthorizingProxy:
             try:
                 self._budget.spend(box, len(message))
                 event = json.loads(message)
-                if await self._ownership.covers(box, policy.parse_event(box, event)):
+                if await self._ownership.may_report_on(box, policy.parse_event(box, event)):
                     await upstream.send(json.dumps(event))  # re-encoded: the server parses what the policy parsed
                     continue
                 why = "about a run of another box"

@@ -1,7 +1,8 @@
-"""Queue work on a GPU without waiting for it: a second queue, marks in a queue, and copies to the host that end later.
+"""Let the GPU work while the host goes on: CUDA streams, called queues here, and CUDA events, called marks.
 
-A queue is a CUDA stream: the GPU does the work of a queue in order. Each thread queues work in the main queue, except
-inside ``side_queue``. On a CPU all work is done when a call returns, so the same code runs there and never waits.
+The GPU does the work of a queue in order. Each thread queues work in the main queue, except inside ``side_queue``.
+``Mark`` marks a place in a queue, and ``read_later`` copies to the host without waiting. On a CPU all work is done when
+a call returns, so the same code runs there and never waits.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -133,7 +133,7 @@ class ExecutorStats:
             self._taken -= 1
 
     def launched(self) -> None:
-        """Record that the models are launched on a taken batch from now on."""
+        """Record that the launch of the models on a taken batch begins."""
         with self._enter():
             self._taken -= 1
             self._on_device += 1

@@ -62,7 +62,7 @@ def run_deep_check(root: Path | None = None) -> Iterator[WeightsCheck]:
     yield _check_front_end(assets.parent / FRONT_END_FILE, audios)
     vocabulary = read_vocabulary(assets, count_symbols(read_graph(assets / "ctc_decoder.onnx")))
     languages = np.array([vocabulary.index_of[clip.language or ""] for clip in clips])
-    yield from _check_engines(assets, vocabulary, audios, languages)
+    yield from _check_conformer_engines(assets, vocabulary, audios, languages)
     yield from _check_labels(vocabulary, root)
     if root is None:
         yield from _check_speech()
@@ -86,10 +86,10 @@ def _check_front_end(path: Path, audios: list[Waveform]) -> WeightsCheck:
     return WeightsCheck(model, subject, f"{worst:.1e}", passed=worst <= TOLERANCE)
 
 
-def _check_engines(
+def _check_conformer_engines(
     assets: Path, vocabulary: Vocabulary, audios: list[Waveform], languages: NDArray[np.int64]
 ) -> Iterator[WeightsCheck]:
-    """Compare both engines with the published graphs, which run without patches.
+    """Compare IndicConformer's engines, ``OnnxEngine`` and ``TorchEngine``, with the published graphs without patches.
 
     The engines run on one padded batch of all clips, the published graphs on one clip at a time.
     """

@@ -50,7 +50,7 @@ class FrameFrontEnd(nn.Module):
         return torch.cat([self._run(audio[start : start + rows]) for start in range(0, len(audio), rows)])
 
     def _run(self, audio: Tensor) -> Tensor:
-        """Compute the features of rows that are small enough to be computed at once."""
+        """Compute the (B, C, F) features of (B, T) audio in one pass, without dividing the batch."""
         hidden = audio[:, :, None].contiguous()
         for layer in self.layers:
             hidden = layer(hidden)

@@ -143,7 +143,11 @@ def sha256_of(path: Path) -> str | None:
 
 
 def _parse_weights(model: str, entry: Mapping[str, object]) -> Weights:
-    """Convert one entry of ``weights.toml``; raise ``BadInput`` if a key is missing or has a value of a wrong type."""
+    """Convert one entry of ``weights.toml``.
+
+    Raise ``BadInput`` if ``source``, ``packages``, ``licence`` or ``files`` is missing or has a value of a wrong type.
+    The entries of ``files`` are not checked.
+    """
     match entry:
         case {"source": str(source), "packages": list(packages), "licence": str(licence), "files": dict(named)}:
             pinned = [WeightFile(name, pin["sha256"], tuple(pin["parts"])) for name, pin in named.items()]

@@ -171,7 +171,7 @@ MIN_WORD_LETTERS = 3
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Edits from the transcript to the recognised text, both in Latin letters."""
+    """How the recognised text differs from the transcript, both in Latin letters: edits and lengths."""
 
     cer: float
     """Substitutions, insertions and deletions, per letter of the transcript."""

@@ -83,7 +83,7 @@ import os, sys
 from signal import SIGKILL
 from validation.analysis.export import run
 from validation.cli.main import main
-check_in, count = run._check_in, []
+check_in, count = run._publish_staged, []
 def die(*arguments):
     count.append(1)
     if len(count) == 3:
@@ -93,7 +93,7 @@ def die(*arguments):
             os.kill(os.getpid(), SIGKILL)
         run.Path.replace = first_then_die
     check_in(*arguments)
-run._check_in = die
+run._publish_staged = die
 plan = run.ExportPlan
 run.ExportPlan = lambda **facts: plan(**facts | {"shard_bytes": 1})
 sys.exit(main(["export", "nemo-tarred", *sys.argv[1:]]))

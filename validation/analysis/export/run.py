@@ -190,7 +190,7 @@ def _write_shard(
     if not record.segments:  # none of the remaining rows has audio
         shutil.rmtree(staging)
         staging.mkdir()
-    _check_in(folder, staging, number, missing)
+    _publish_staged(folder, staging, number, missing)
     return record
 
 
@@ -209,8 +209,11 @@ def _describe_missing(sample: MissingSample) -> str:
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
-def _check_in(folder: Path, staging: Path, number: int, missing: list[str]) -> None:
-    """Write the checksums of a shard's files, and move the files from the staging folder to the export folder."""
+def _publish_staged(folder: Path, staging: Path, number: int, missing: list[str]) -> None:
+    """Publish one shard of the export: move its files from the staging folder to the export folder.
+
+    The checksums and the list of missing segments are written first.
+    """
     parts = staging / PARTS / f"{number:06d}"
     parts.mkdir(parents=True, exist_ok=True)
     files = sorted(path for path in staging.rglob("*") if path.is_file() and parts not in path.parents)

@@ -52,7 +52,10 @@ class SignalHistograms:
         }
 
     def _find_blocks(self, part: pl.DataFrame) -> Counts:
-        """Return for each row the index of the first bin of its language and verdict."""
+        """Return for each row the index of the first bin of its language and verdict.
+
+        A language that is seen for the first time is added to the languages.
+        """
         groups = part.lazy().select(LANGUAGE_GROUP.alias("language"), "verdict").collect()
         for language in groups["language"].unique(maintain_order=True):
             self._languages.setdefault(language, len(self._languages))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from validation.analysis.report.signals import Signal
-from validation.analysis.selection.verdicts import is_for, limit_of
+from validation.analysis.selection.verdicts import applies_to_language, limit_of
 from validation.scoring.verdict import Condition, Rule, Rules
 
 MARGIN = "::margin"
@@ -33,7 +33,7 @@ def rule_margin(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> pl.Expr
         signals: the numeric signals that the rules compare, by column.
     """
     margins = [
-        pl.when(is_for(rule))
+        pl.when(applies_to_language(rule))
         .then(pl.min_horizontal([_condition_margin(condition, signals) for condition in rule.when]))
         .otherwise(float("-inf"))
         for rule in rules

@@ -169,7 +169,10 @@ def _drop_beyond(database: duckdb.DuckDBPyConnection, cap: str, within: str) -> 
 
 
 def _place_in(group: str) -> str:
-    """Return SQL for the place of a segment within its group, from 1, by margin."""
+    """Return SQL for the place of a segment among those with the same value of ``group``; 1 is the lowest margin.
+
+    Equal margins are ordered by key.
+    """
     return f"row_number() OVER (PARTITION BY {group} ORDER BY margin, key)"
 
 

@@ -62,7 +62,7 @@ class VerdictSummary:
 
 @dataclass(frozen=True, slots=True)
 class ReviewSummary:
-    """The most frequent cause of review of a language: the rule that fires for most hours of its reviewed segments."""
+    """Why much of a language is in review: the rule that fires for the most hours of its segments in review."""
 
     language: str
     share: float

@@ -70,7 +70,7 @@ def margin_of(rules: Rules) -> pl.Expr:
     margins = []
     for rule in rules.effective:
         of_rule = pl.min_horizontal(_distance(condition, rules) for condition in rule.when)
-        margins.append(pl.when(is_for(rule)).then(of_rule).otherwise(-MAX_MARGIN))
+        margins.append(pl.when(applies_to_language(rule)).then(of_rule).otherwise(-MAX_MARGIN))
     return pl.max_horizontal(margins)
 
 
@@ -123,11 +123,14 @@ def rule_columns(segments: pl.LazyFrame) -> dict[str, ColumnType]:
 
 def _fires(rule: Rule) -> pl.Expr:
     """Return an expression that is true if the rule fires. It is never null."""
-    return pl.all_horizontal(is_for(rule), *(_holds(condition) for condition in rule.when))
+    return pl.all_horizontal(applies_to_language(rule), *(_holds(condition) for condition in rule.when))
 
 
-def is_for(rule: Rule) -> pl.Expr:
-    """Return an expression that is true if the rule applies to the segment's language."""
+def applies_to_language(rule: Rule) -> pl.Expr:
+    """Return an expression that is true if the rule applies to the segment's language. It is never null.
+
+    A rule for certain languages does not apply to a segment without a language.
+    """
     if not rule.languages:
         return pl.lit(value=True)
     return pl.col(LANGUAGE).is_in(list(rule.languages)).fill_null(value=False)

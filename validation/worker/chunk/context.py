@@ -156,10 +156,11 @@ class LeasedChunk:
     def write_shard(self) -> "EncodedShard | None":
         """Encode and upload the rows; return the shard, or None if there are no rows.
 
-        A repeated call uploads the same bytes once.
+        A repeated call sends the bytes that were encoded before, and an object with the same bytes in the store is
+        accepted. The rows are encoded again only if another shard has the key.
 
         Raises:
-            ClaimLost: the lease is lost; nothing was written.
+            ClaimLost: the lease is lost; this call left nothing new in the store.
             ShardKeysTaken: all keys that were tried hold other shards.
         """
         if not self.runner.rows:
