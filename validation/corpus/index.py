@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any, NamedTuple
 
-from validation.corpus.paths import base_name, folder_of, normalise_path, stem_of, strip_suffix, to_nfc
+from validation.corpus.paths import folder_of, nfc_base_name, normalise_path, stem_of, strip_suffix
 from validation.corpus.records import JsonObject, Record, find_records, read_record
 from validation.corpus.segment_refs import (
     INDEX_STEMS,
@@ -145,12 +145,12 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
     The name in the record may be the path in the tar, the path relative to the index, or a unique name without folder.
     """
     names, folder = MemberNames(listing.key, {name: name for name in listing.audio}), folder_of(index)
-    counts = Counter(_bare_name(audio) for audio in listing.audio)
-    by_bare_name = {bare: audio for audio in listing.audio if counts[bare := _bare_name(audio)] == 1}
+    counts = Counter(nfc_base_name(audio) for audio in listing.audio)
+    by_bare_name = {bare: audio for audio in listing.audio if counts[bare := nfc_base_name(audio)] == 1}
 
     def find(name: str) -> str | None:
         beside = normalise_path(posixpath.join(folder, name.replace("\\", "/")))
-        return names.find(name) or names.find(beside) or by_bare_name.get(_bare_name(name))
+        return names.find(name) or names.find(beside) or by_bare_name.get(nfc_base_name(name))
 
     found: list[_AudioMatch | None] = []
     for record in records:
@@ -161,11 +161,6 @@ def _find_members(listing: TarListing, index: str, records: Sequence[Record]) ->
             member = find(_NEMO_SUB.sub("", name)) if _NEMO_SUB.search(name) else None
             found.append(_AudioMatch(member, is_span=True) if member else None)
     return found
-
-
-def _bare_name(name: str) -> str:
-    """Return the file name of a path, in Unicode NFC."""
-    return base_name(to_nfc(name))
 
 
 def _ref_spans(records: Sequence[Record], found: Sequence[_AudioMatch | None]) -> list[SegmentRef]:

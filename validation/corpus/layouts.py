@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from validation.corpus.index import read_index
 from validation.corpus.pairs import read_pairs
-from validation.corpus.paths import base_name, strip_suffix, to_nfc
+from validation.corpus.paths import nfc_base_name, strip_suffix
 from validation.corpus.records import JsonObject, Record, read_record
 from validation.corpus.segment_refs import (
     BadLayout,
@@ -34,14 +34,14 @@ class _CutAudio:
 
     def __init__(self, listing: TarListing) -> None:
         self._by_path = MemberNames(listing.key, {strip_suffix(audio): audio for audio in listing.audio})
-        counts = Counter(_last_part(strip_suffix(audio)) for audio in listing.audio)
+        counts = Counter(nfc_base_name(strip_suffix(audio)) for audio in listing.audio)
         self._by_last_part = {
-            part: audio for audio in listing.audio if counts[part := _last_part(strip_suffix(audio))] == 1
+            part: audio for audio in listing.audio if counts[part := nfc_base_name(strip_suffix(audio))] == 1
         }
 
     def find(self, cut_id: str) -> str | None:
         """Return the path of the audio file of a cut; None if no audio file matches."""
-        return self._by_path.find(cut_id) or self._by_last_part.get(_last_part(cut_id))
+        return self._by_path.find(cut_id) or self._by_last_part.get(nfc_base_name(cut_id))
 
 
 def read_shar(listing: TarListing) -> list[SegmentRef] | None:
@@ -105,11 +105,6 @@ def _name_supervisions(cut_id: str, records: list[Record]) -> list[tuple[str, Re
     if len(records) == 1:
         return [(cut_id, records[0])]
     return [(f"{cut_id}-{place:03d}", record) for place, record in enumerate(records)]
-
-
-def _last_part(name: str) -> str:
-    """Return the file name of a path, in Unicode NFC."""
-    return base_name(to_nfc(name))
 
 
 _MAX_NAMES = 3

@@ -44,6 +44,11 @@ def base_name(name: str) -> str:
     return _split(to_path(name))[1]
 
 
+def nfc_base_name(name: str) -> str:
+    """Return a file's name without its folders, in Unicode NFC as ``to_nfc`` writes it."""
+    return base_name(to_nfc(name))
+
+
 def folder_of(name: str) -> str:
     """Return the folder of a file; ``.`` for a file at the top of the tar. Backslashes also count as separators."""
     return to_path(name).rpartition("/")[0] or "."

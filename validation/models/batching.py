@@ -273,22 +273,18 @@ class Bisection:
     def _answer(self, batch: Batch, answering: Answering, *, tries: int = 1) -> list[Answer]:
         """Answer a batch or a part of it; a batch that does not fit in GPU memory is tried ``tries`` times in all."""
         try:
-            answers = _call(answering, len(batch))
+            return _call(answering, len(batch))
         except GpuLost:
             raise
         except GpuOutOfMemory as error:
-            if len(batch) == 1 and tries == 1:
-                return [Unscored(Fault("out_of_memory", str(error)))]
-            out_of_memory = True
+            fault = Fault("out_of_memory", str(error))
         except Exception as error:  # noqa: BLE001 - any error of a model becomes the fault of the segments that cause it
-            if len(batch) == 1:
-                return [Unscored(Fault("model_failed", f"{type(error).__name__}: {error}"))]
-            out_of_memory = False
-        else:
-            return answers
-        if out_of_memory and tries > 1:
+            fault = Fault("model_failed", f"{type(error).__name__}: {error}")
+        if fault.kind == "out_of_memory" and tries > 1:
             return self._answer(batch, self._launch(batch), tries=tries - 1)
-        if out_of_memory:
+        if len(batch) == 1:
+            return [Unscored(fault)]
+        if fault.kind == "out_of_memory":
             self.on_oom(batch)
         middle = len(batch) // 2
         halves = take_rows(batch, range(middle)), take_rows(batch, range(middle, len(batch)))

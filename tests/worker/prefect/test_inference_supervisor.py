@@ -116,18 +116,15 @@ def test_incomplete_ready_line_counts_as_an_exit(monkeypatch, tmp_path):
         asyncio.run(supervisors.InferenceSupervisor("torn", on_give_up=pytest.fail).start())
 
 
-def test_supervisor_gives_up_after_five_failed_starts(monkeypatch, tmp_path):
-    """A successful start in between restarts the count. No Prefect is needed."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(supervisors, "FIRST_PAUSE_S", 0.0)
-    starts = iter([True, False, False, False, False, True, *[False] * 5])
+def run_failing_supervisor(starts, error) -> str:
+    """Run a supervisor whose starts succeed or raise ``error``, as ``starts`` says; return what it gave up with."""
 
     class FailingSupervisor(supervisors.InferenceSupervisor):
         async def _launch(self):
             self._process = await asyncio.create_subprocess_exec("true")
             await self._process.wait()
             if not next(starts):
-                raise supervisors.StartRefused("model mms fails on this machine before any work")
+                raise error
 
     async def give_up() -> str:
         given_up = asyncio.get_running_loop().create_future()
@@ -137,7 +134,16 @@ def test_supervisor_gives_up_after_five_failed_starts(monkeypatch, tmp_path):
         await supervisor.stop()
         return str(refusal)
 
-    assert asyncio.run(give_up()) == "model mms fails on this machine before any work"
+    return asyncio.run(give_up())
+
+
+def test_supervisor_gives_up_after_five_failed_starts(monkeypatch, tmp_path):
+    """A successful start in between restarts the count. No Prefect is needed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(supervisors, "FIRST_PAUSE_S", 0.0)
+    starts = iter([True, False, False, False, False, True, *[False] * 5])
+    refusal = supervisors.StartRefused("model mms fails on this machine before any work")
+    assert run_failing_supervisor(starts, refusal) == "model mms fails on this machine before any work"
     assert list(starts) == []
 
 
@@ -147,24 +153,10 @@ def test_pauses_grow_while_starts_fail(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(supervisors, "STABLE_AFTER_S", -1.0)  # a ready server is stable at once
     real_sleep = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda _: real_sleep(0))
-    starts = iter([True, False, False, False, True, *[False] * 5])
-
-    class FailingSupervisor(supervisors.InferenceSupervisor):
-        async def _launch(self):
-            self._process = await asyncio.create_subprocess_exec("true")
-            await self._process.wait()
-            if not next(starts):
-                raise supervisors.ServerExited("it ended")
-
-    async def give_up() -> None:
-        given_up = asyncio.get_running_loop().create_future()
-        supervisor = FailingSupervisor("failing", on_give_up=given_up.set_result)
-        await supervisor.start()
-        await asyncio.wait_for(given_up, 60)
-        await supervisor.stop()
-
     with caplog.at_level("WARNING"):
-        asyncio.run(give_up())
+        run_failing_supervisor(
+            iter([True, False, False, False, True, *[False] * 5]), supervisors.ServerExited("it ended")
+        )
     pauses = [found[1] for found in re.finditer(r"restarted in (\d+) s", caplog.text)]
     assert pauses == ["1", "2", "4", "8", "1", "2", "4", "8", "16"]
 

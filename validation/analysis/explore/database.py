@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -236,6 +237,12 @@ def _delete_old_files(cache: Path) -> None:
     for path in files[_KEPT_FILES:]:
         with suppress(OSError):
             path.unlink()
+
+
+def fetch_dicts(cursor: duckdb.DuckDBPyConnection) -> list[Mapping[str, Any]]:
+    """Fetch all rows of an executed query, by column."""
+    names = [each[0] for each in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def columns_of(database: duckdb.DuckDBPyConnection) -> Mapping[str, str]:

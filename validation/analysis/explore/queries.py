@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from validation.analysis.explore.database import BINS, MEMORY_LIMIT, NumberColumn, columns_of, rule_columns
+from validation.analysis.explore.database import (
+    BINS,
+    MEMORY_LIMIT,
+    NumberColumn,
+    columns_of,
+    fetch_dicts,
+    rule_columns,
+)
 from validation.analysis.explore.sql import MAX_BITS, Filter, RuleSql, grid_order, literal, quote_name
 from validation.errors import BadInput
 from validation.scoring.rules_io import check_columns
@@ -285,9 +292,7 @@ class SegmentTable:
 
     def _dicts(self, sql: str) -> list[Row]:
         """Run a query, and return its rows by column."""
-        cursor = self._run(sql)
-        names = [each[0] for each in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return fetch_dicts(self._run(sql))
 
     def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
         """Run a query. Raise ``BadInput`` if the SQL that the user entered is invalid or refused."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from validation.analysis.explore.database import MEMORY_LIMIT
+from validation.analysis.explore.database import MEMORY_LIMIT, fetch_dicts
 from validation.analysis.explore.queries import Row
 from validation.analysis.explore.sql import RuleSql, literal, quote_name
 from validation.scoring.verdict import Rules
@@ -76,22 +76,20 @@ class RevisionComparison:
                 *(f"{_name('earlier', name)} IS DISTINCT FROM {_name('now', name)}" for name in texts),
             ]
         )
-        cursor = self._run(
+        found = self._run(
             f"SELECT * EXCLUDE duration_s FROM ({self._joined(rules, texts)}) WHERE {differs} "  # noqa: S608 - quoted
             f"ORDER BY earlier = now, video_id, segment_index LIMIT {limit}"
         )
-        names = [each[0] for each in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return fetch_dicts(found)
 
     def find_differences(self, row: Row) -> Iterator[Difference] | None:
         """Compare one segment of the page with the earlier revision; None if that revision has no answer for it."""
-        cursor = self._run(
+        query = self._run(
             f"SELECT * FROM earlier.segments WHERE video_id = {literal(row['video_id'])} "  # noqa: S608 - quoted
             f"AND segment_index = {int(row['segment_index'])}"
         )
-        names = [each[0] for each in cursor.description or ()]
-        found = cursor.fetchone()
-        return None if found is None else _compare(dict(zip(names, found, strict=True)), row)
+        found = fetch_dicts(query)
+        return _compare(found[0], row) if found else None
 
     def _joined(self, rules: Rules, texts: list[str] | None = None) -> str:
         """Return a query of the segments that both states have, with both verdicts, and both values of ``texts``."""

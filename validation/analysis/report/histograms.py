@@ -56,7 +56,7 @@ class SignalHistograms:
 
         A language that is seen for the first time is added to the languages.
         """
-        groups = part.lazy().select(LANGUAGE_GROUP.alias("language"), "verdict").collect()
+        groups = part.select(LANGUAGE_GROUP.alias("language"), "verdict")
         for language in groups["language"].unique(maintain_order=True):
             self._languages.setdefault(language, len(self._languages))
         verdicts = {verdict: place for place, verdict in enumerate(VERDICTS)}

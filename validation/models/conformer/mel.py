@@ -1,5 +1,7 @@
 """Compute the features of IndicConformer: normalised log-mel features, as in its published ``preprocessor.ts``."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +23,11 @@ _DEVIATION_FLOOR = 1e-5
 _REFLECTED = _FFT // 2
 
 
-def count_mel_frames(lengths: Tensor) -> Tensor:
+CountsT = TypeVar("CountsT", int, NDArray[np.int64], Tensor)
+"""A length or count, or an array or tensor of them."""
+
+
+def count_mel_frames(lengths: CountsT) -> CountsT:
     """Count the feature frames of audio with these lengths in samples: one per hop, and one at the end."""
     return lengths // HOP_SAMPLES + 1
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from validation.models.conformer.mel import HOP_SAMPLES, LogMel
+from validation.models.conformer.mel import CountsT, LogMel, count_mel_frames
 from validation.models.conformer.segment import EngineOutput
 from validation.models.conformer.tokenizer import BLANK
 from validation.models.upload import DeviceAudio
@@ -81,11 +81,11 @@ class Subsampling(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         strided: list[nn.Module] = [nn.Conv2d(1, shape.channels, 3, stride=2, padding=1), nn.ReLU()]
-        mels = (shape.mels - 1) // 2 + 1
+        mels = halve_lengths(shape.mels)
         for _ in range(shape.strided_convs - 1):
             depthwise = nn.Conv2d(shape.channels, shape.channels, 3, stride=2, padding=1, groups=shape.channels)
             strided += [depthwise, nn.Conv2d(shape.channels, shape.channels, 1), nn.ReLU()]
-            mels = (mels - 1) // 2 + 1
+            mels = halve_lengths(mels)
         self.conv = nn.Sequential(*strided)
         self.out = nn.Linear(shape.channels * mels, shape.width)
 
@@ -96,7 +96,7 @@ class Subsampling(nn.Module):
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
                 # Bias and ReLU changed the zeros of the padding. The convolution would mix them into the last frames.
                 hidden = hidden * length_mask(lengths, hidden.shape[2])[:, None, :, None]
-                lengths = (lengths - 1) // 2 + 1
+                lengths = halve_lengths(lengths)
             hidden = module(hidden)
         return self.out(hidden.transpose(1, 2).flatten(2)), lengths
 
@@ -191,6 +191,11 @@ class ConvolutionModule(nn.Module):
         return mixed.transpose(1, 2)
 
 
+def halve_lengths(lengths: CountsT) -> CountsT:
+    """Return the output lengths of a convolution with kernel 3, stride 2 and padding 1 for these input lengths."""
+    return (lengths - 1) // 2 + 1
+
+
 def length_mask(lengths: Tensor, frames: int) -> Tensor:
     """Return the (B, frames) bool mask of each item's own frames."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
@@ -257,9 +262,9 @@ class TorchEngine:
 
         The network computes the same numbers, but on the device, for which the host would have to wait.
         """
-        frames = samples // HOP_SAMPLES + 1
+        frames = count_mel_frames(samples)
         for _ in range(self._network.shape.strided_convs):
-            frames = (frames - 1) // 2 + 1
+            frames = halve_lengths(frames)
         return frames
 
     def _score_languages(self, logits: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
